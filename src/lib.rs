@@ -1,0 +1,9 @@
+//! promsidecar gives every pod that asks its own Prometheus agent.
+//!
+//! Modules marked PURE are functions of data to data: no client, clock, environment, file or task. IO lives in the others.
+
+pub mod admission;
+pub mod cli;
+pub mod manifest;
+pub mod names;
+pub mod template;

@@ -1,0 +1,166 @@
+//! The validated template. PURE: data only.
+//!
+//! Input: made by `validate` alone. Output: the single input of `render` (the configuration) and of
+//! `admission::sidecar` (the container and its volumes); everything here is resolved, so neither needs the raw spec's rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::api::PrometheusAgentSpec;
+use super::quantity::Quantity;
+use super::version::Version;
+
+/// Namespace and name of a template.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateId {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+}
+
+impl fmt::Display for TemplateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// How the agent's container is placed, by template annotation `mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ModePreference {
+    /// Native where the cluster can, else an ordinary container.
+    #[default]
+    Auto,
+    /// Always an init container with `restartPolicy: Always` (KEP-753).
+    Native,
+    /// Always an ordinary container.
+    Container,
+}
+
+/// Requests and limits by resource name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// `resources.requests`.
+    pub requests: BTreeMap<String, Quantity>,
+    /// `resources.limits`.
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// Which kind of object holds a file of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileSource {
+    /// A Secret of the pod's namespace.
+    Secret,
+    /// A `ConfigMap` of the pod's namespace.
+    ConfigMap,
+}
+
+/// A key of a Secret or `ConfigMap` that the configuration reads as a file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileReference {
+    /// Secret or `ConfigMap`.
+    pub source: FileSource,
+    /// Name of the object, in the pod's namespace.
+    pub name: String,
+    /// Key within the object.
+    pub key: String,
+    /// Whether an agent that lacks the file exits (TLS files of remote write), rather than failing single requests.
+    pub essential: bool,
+}
+
+impl FileReference {
+    /// Path below the configuration's directory, which is also how the configuration names it.
+    pub fn path(&self) -> String {
+        let directory = match self.source {
+            FileSource::Secret => "secrets",
+            FileSource::ConfigMap => "configmaps",
+        };
+        format!("{directory}/{}/{}", self.name, self.key)
+    }
+}
+
+/// An environment variable filled from a Secret of the pod's namespace, for credentials without a file form.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretEnv {
+    /// Name of the variable.
+    pub env: String,
+    /// Name of the Secret.
+    pub secret: String,
+    /// Key within it.
+    pub key: String,
+}
+
+/// A field of the template that has no effect, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IgnoredField {
+    /// Path of the field, such as `spec.podMetadata`.
+    pub path: String,
+    /// The reason, for people.
+    pub why: String,
+}
+
+/// A template that passed validation.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one template, not states")]
+pub struct Agent {
+    /// Which object this was.
+    pub id: TemplateId,
+    /// `metadata.generation`, 0 where the object has none (files).
+    pub generation: i64,
+    /// Prometheus version that gates flags and configuration keys.
+    pub version: Version,
+    /// Full image reference.
+    pub image: String,
+    /// `imagePullPolicy`, one of the three of Kubernetes.
+    pub image_pull_policy: Option<String>,
+    /// Native sidecar or container.
+    pub mode: ModePreference,
+    /// Whether the agent runs under the supervision loop (`supervise` resolved against the image).
+    pub supervised: bool,
+    /// Flags that the template adds after ours, complete (`--log.level=debug`), in order.
+    pub flags: Vec<String>,
+    /// Whether something has to reach the agent's port: it then listens on a fixed, declared one.
+    pub fixed_port: bool,
+    /// Whether the job over the agent's own metrics is rendered.
+    pub self_monitor: bool,
+    /// The template's own resources, empty where it states none. Requests never exceed limits.
+    pub resources: Resources,
+    /// `containers[prometheus].env`, whole `EnvVar` objects; no names of ours, no `LD_*`.
+    pub env: Vec<serde_json::Value>,
+    /// Extra `VolumeMount` objects; volume names prefixed as in `volumes`, not under our paths.
+    pub volume_mounts: Vec<serde_json::Value>,
+    /// Extra `Volume` objects (emptyDir, configMap, secret), names prefixed so that they cannot meet the pod's.
+    pub volumes: Vec<serde_json::Value>,
+    /// `storage.emptyDir.sizeLimit`.
+    pub wal_size_limit: Option<Quantity>,
+    /// `storage.emptyDir.medium`.
+    pub wal_medium: Option<String>,
+    /// Files that the configuration refers to, sorted.
+    pub files: BTreeSet<FileReference>,
+    /// Credentials by environment, sorted.
+    pub secret_env: BTreeSet<SecretEnv>,
+    /// Global scrape interval.
+    pub scrape_interval: Duration,
+    /// Global scrape timeout.
+    pub scrape_timeout: Duration,
+    /// Whether a `PodMonitor` or `ServiceMonitor` selector is set, so that a pod without hints may still be scraped.
+    pub selects_monitors: bool,
+    /// The object as read, for `render`.
+    pub spec: PrometheusAgentSpec,
+    /// What the template says without effect, sorted by path.
+    pub ignored: Vec<IgnoredField>,
+}
+
+impl Agent {
+    /// Default memory limit of the agent's container.
+    pub const DEFAULT_MEMORY_LIMIT: Quantity = Quantity::from_mebibytes(128);
+
+    /// The memory that the agent may use: the template's limit, else the default, never below its request.
+    pub fn memory_limit(&self) -> Quantity {
+        self.resources.limits.get("memory").copied().unwrap_or_else(|| {
+            let request = self.resources.requests.get("memory").copied().unwrap_or_default();
+            request.max(Self::DEFAULT_MEMORY_LIMIT)
+        })
+    }
+}
