@@ -5,5 +5,10 @@
 pub mod admission;
 pub mod cli;
 pub mod manifest;
+pub mod metrics;
+pub mod mounted;
 pub mod names;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
 pub mod template;
