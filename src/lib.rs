@@ -12,3 +12,4 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod webhook;
