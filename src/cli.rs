@@ -3,15 +3,19 @@
 //! Input: arguments and `PROMSIDECAR_…` variables, read by clap and nowhere else. Output: an exit code; 0 done, 1 findings,
 //! 2 usage, 3 unreadable input.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod demo;
 pub mod explain;
 pub mod render;
 pub mod settings;
 pub mod validate;
+pub mod values;
 pub mod webhook;
 
 /// Gives every pod that asks its own Prometheus agent.
@@ -25,7 +29,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the mutating admission webhook.
-    Webhook(webhook::Args),
+    Webhook(Box<webhook::Args>),
     /// Print the Prometheus configuration that a template renders to.
     Render(render::Args),
     /// List every violation of templates, each with its fix.
@@ -36,19 +40,65 @@ enum Command {
     Demo(demo::Args),
 }
 
+/// Exit code for a command line that cannot be used; clap's own.
+pub const USAGE: u8 = 2;
 /// Exit code for input that cannot be read.
 pub const UNREADABLE: u8 = 3;
 
-/// Runs the command that was asked for.
-pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Runs the command that was asked for; `matches` come from [`Cli`]'s command.
+pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let cli = Cli::from_arg_matches(matches)?;
     let mut out = std::io::stdout().lock();
     match cli.command {
-        Command::Webhook(args) => webhook::run(args),
+        Command::Webhook(args) => {
+            let matches = matches.subcommand_matches("webhook").unwrap_or(matches);
+            webhook::run(&args, matches, &mut out)
+        }
         Command::Render(args) => render::run(&args, &mut out),
         Command::Validate(args) => validate::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),
         Command::Demo(args) => demo::run(&args, &mut out),
     }
+}
+
+/// Tells a usage error the way clap does.
+fn usage_error(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stderr(), "error: {error:#}\n\nFor more information, try '--help'.")?;
+    Ok(ExitCode::from(USAGE))
+}
+
+/// Whether colour is welcome (<https://no-color.org>); whether there is a terminal is asked by who writes.
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Variables with our prefix that no flag reads, sorted. Those that Kubernetes sets for a Service of our name
+/// (`PROMSIDECAR_SERVICE_HOST`, `PROMSIDECAR_PORT_8443_TCP` …) are not meant for us.
+fn unknown_variables(environment: impl Iterator<Item = (OsString, OsString)>) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    collect_variables(&Cli::command(), &mut known);
+    environment
+        .map(|(name, _)| name.to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("PROMSIDECAR_") && !known.contains(name) && !is_service_link(name))
+        .collect()
+}
+
+fn collect_variables(command: &ClapCommand, known: &mut BTreeSet<String>) {
+    known.extend(
+        command
+            .get_arguments()
+            .filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned())),
+    );
+    for subcommand in command.get_subcommands() {
+        collect_variables(subcommand, known);
+    }
+}
+
+fn is_service_link(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || name.rsplit_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -58,5 +108,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn variables_that_no_flag_reads_are_found_and_service_links_are_not() {
+        let environment = [
+            "PROMSIDECAR_LISTEN",
+            "PROMSIDECAR_LISTN",
+            "PROMSIDECAR_TEMPLATE",
+            "PROMSIDECAR_SERVICE_HOST",
+            "PROMSIDECAR_WEBHOOK_SERVICE_PORT_HTTPS",
+            "PROMSIDECAR_WEBHOOK_PORT",
+            "PROMSIDECAR_PORT_443_TCP_ADDR",
+            "HOME",
+        ];
+        let environment = environment.into_iter().map(|name| (name.into(), "x".into()));
+        let unknown: Vec<String> = super::unknown_variables(environment).into_iter().collect();
+        assert_eq!(unknown, ["PROMSIDECAR_LISTN", "PROMSIDECAR_TEMPLATE"]);
     }
 }

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use promsidecar::cli;
+use clap::CommandFactory;
+use promsidecar::{cli, webhook};
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
+    webhook::tls::install_provider();
+    match cli::run(&cli::Cli::command().get_matches()) {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to tell where standard error is closed too.

@@ -1,5 +1,6 @@
 //! Flags that decide what a template means, shared by every command that reads templates.
 
+use super::values;
 use crate::names;
 use crate::template::Settings;
 use crate::template::version::Version;
@@ -18,6 +19,9 @@ pub struct SettingsArgs {
         value_name = "REPOSITORY"
     )]
     pub agent_image: String,
+    /// Prometheus version of agents whose template names none.
+    #[arg(long, env = "PROMSIDECAR_AGENT_VERSION", default_value = "v3.13.5", value_name = "VERSION", value_parser = values::prometheus_version)]
+    pub agent_version: Version,
     /// Repositories whose images have a shell; their agents are supervised. [default: the agent image and the official ones]
     #[arg(long, env = "PROMSIDECAR_SUPERVISABLE_IMAGES", value_delimiter = ',', value_name = "REPOSITORY,…")]
     pub supervisable_images: Option<Vec<String>>,
@@ -27,16 +31,16 @@ impl SettingsArgs {
     /// The settings that these flags mean.
     pub fn to_settings(&self) -> Settings {
         let supervisable_images = self.supervisable_images.clone().unwrap_or_else(|| {
-            vec![
-                self.agent_image.clone(),
-                "quay.io/prometheus/prometheus".to_owned(),
-                "docker.io/prom/prometheus".to_owned(),
-            ]
+            let mut images = Settings::default().supervisable_images;
+            if !images.contains(&self.agent_image) {
+                images.insert(0, self.agent_image.clone());
+            }
+            images
         });
         Settings {
             controller_id: self.controller_id.clone(),
             agent_image: self.agent_image.clone(),
-            agent_version: Version::new(3, 13, 5),
+            agent_version: self.agent_version,
             supervisable_images,
         }
     }

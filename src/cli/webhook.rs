@@ -1,18 +1,201 @@
 //! `promsidecar webhook`.
+//!
+//! Input: flags and their variables. Output: a [`Config`], made and checked once before anything is read or bound; then
+//! the server's exit code.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::ArgMatches;
 
 use super::settings::SettingsArgs;
+use super::values::{self, KubernetesVersion};
+use crate::admission::Policy;
+use crate::telemetry::{self, LogFormat};
+use crate::template::agent::TemplateId;
+use crate::webhook::config::{ALWAYS_EXCLUDED, Certificate, Config, Limits};
+use crate::webhook::run;
 
-/// Arguments of `webhook`.
+pub mod print;
+
+/// Names of the certificate that is made when none is given.
+const DEFAULT_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// Arguments of `webhook`. Every flag has a variable: `PROMSIDECAR_` and its name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Address of the HTTPS webhook.
+    #[arg(long, env = "PROMSIDECAR_LISTEN", default_value = "0.0.0.0:8443", value_name = "ADDRESS:PORT", value_parser = values::listen)]
+    listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics, plain HTTP.
+    #[arg(long, env = "PROMSIDECAR_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS:PORT", value_parser = values::listen)]
+    admin_listen: SocketAddr,
+    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent` and Namespace objects; changes are followed. An object
+    /// without a namespace is in `default`.
+    #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
+    templates: Option<PathBuf>,
+    /// Stands for looking the cluster up: agents of mode `auto` are native sidecars from 1.29 on.
+    #[arg(long, env = "PROMSIDECAR_KUBERNETES_VERSION", default_value = "1.33", value_name = "VERSION", value_parser = values::kubernetes_version)]
+    kubernetes_version: KubernetesVersion,
+    /// Template for pods that ask with "true" where neither their namespace names one nor has exactly one.
+    #[arg(long, env = "PROMSIDECAR_DEFAULT_TEMPLATE", value_name = "NAMESPACE/NAME", value_parser = values::template)]
+    default_template: Option<TemplateId>,
+    /// Namespace whose pods are never injected, besides kube-system, kube-public and kube-node-lease; repeatable.
+    #[arg(long, env = "PROMSIDECAR_EXCLUDE_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = values::namespace)]
+    exclude_namespace: Vec<String>,
+    /// Namespace that promsidecar runs in; its pods are never injected.
+    #[arg(long, env = "PROMSIDECAR_OWN_NAMESPACE", value_name = "NAMESPACE", value_parser = values::namespace)]
+    own_namespace: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Reviews being read or decided at once; one more is answered 503 at once.
+    #[arg(long, env = "PROMSIDECAR_MAX_IN_FLIGHT", default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_in_flight: u32,
+    /// Open connections; one more is closed at once.
+    #[arg(long, env = "PROMSIDECAR_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    max_connections: u32,
+    /// How long to keep serving after SIGTERM, so that clients learn to go elsewhere.
+    #[arg(long, env = "PROMSIDECAR_DRAIN_TIME", default_value = "15s", value_name = "DURATION", value_parser = values::duration)]
+    drain_time: Duration,
+    /// What to log: error, warn, info, debug, trace, or directives such as info,promsidecar=debug.
+    #[arg(long, env = "PROMSIDECAR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// How to log; auto is text on a terminal, else JSON.
+    #[arg(long, env = "PROMSIDECAR_LOG_FORMAT", default_value = "auto", value_enum, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Print the resulting settings, each with its source, and exit.
+    #[arg(long, env = "PROMSIDECAR_PRINT_CONFIG")]
+    print_config: bool,
     #[command(flatten)]
     settings: SettingsArgs,
 }
 
-/// Serves until a signal comes.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args.settings.to_settings();
-    Ok(ExitCode::SUCCESS)
+/// Where the certificate comes from: both files, or neither for one of our own.
+#[derive(Debug, clap::Args)]
+struct TlsArgs {
+    /// Certificate chain in PEM format, leaf first; reloaded when it changes.
+    #[arg(long, env = "PROMSIDECAR_TLS_CERT_FILE", value_name = "FILE", value_parser = values::path)]
+    tls_cert_file: Option<PathBuf>,
+    /// Private key of the certificate in PEM format.
+    #[arg(long, env = "PROMSIDECAR_TLS_KEY_FILE", value_name = "FILE", value_parser = values::path)]
+    tls_key_file: Option<PathBuf>,
+    /// DNS name or IP address of the certificate that is made when no files are given; repeatable. [default: localhost,
+    /// 127.0.0.1]
+    #[arg(long, env = "PROMSIDECAR_DNS_NAME", value_delimiter = ',', value_name = "NAME", value_parser = values::dns_name)]
+    dns_name: Vec<String>,
+    /// Where to write the certificate of the authority that signed it, for clients; its key is never written.
+    #[arg(long, env = "PROMSIDECAR_CA_OUT", value_name = "FILE", value_parser = values::path)]
+    ca_out: Option<PathBuf>,
 }
+
+impl TlsArgs {
+    fn to_certificate(&self) -> anyhow::Result<Certificate> {
+        let shown = |path: &Option<PathBuf>| path.as_deref().unwrap_or("".as_ref()).display().to_string();
+        let (certificate, key) = match (&self.tls_cert_file, &self.tls_key_file) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            (None, None) => {
+                let names = match &self.dns_name[..] {
+                    [] => DEFAULT_NAMES.map(str::to_owned).to_vec(),
+                    names => names.to_vec(),
+                };
+                return Ok(Certificate::Own { names, ca_out: self.ca_out.clone() });
+            }
+            (Some(_), None) => {
+                bail!("--tls-cert-file {} needs its key: set --tls-key-file too", shown(&self.tls_cert_file))
+            }
+            (None, Some(_)) => bail!(
+                "--tls-key-file {} needs its certificate: set --tls-cert-file too",
+                shown(&self.tls_key_file)
+            ),
+        };
+        if !self.dns_name.is_empty() {
+            bail!(
+                "--dns-name {} has no effect with --tls-cert-file: remove one of the two",
+                self.dns_name.join(",")
+            );
+        }
+        if self.ca_out.is_some() {
+            bail!(
+                "--ca-out {} has no effect with --tls-cert-file: remove one of the two",
+                shown(&self.ca_out)
+            );
+        }
+        Ok(Certificate::Files { certificate, key })
+    }
+}
+
+impl Args {
+    /// The configuration that these flags mean; the error names flag, value and fix.
+    pub fn to_config(&self) -> anyhow::Result<Config> {
+        let Some(templates) = self.templates.clone() else {
+            bail!("--templates is not set: name a directory with PrometheusAgent and Namespace manifests");
+        };
+        if self.listen == self.admin_listen && self.listen.port() != 0 {
+            bail!("--admin-listen {} is the address of --listen: choose another port", self.admin_listen);
+        }
+        if let Err(error) = telemetry::filter(&self.log_level) {
+            bail!(
+                "--log-level {:?}: {error}; use error, warn, info, debug, trace or target=level",
+                self.log_level
+            );
+        }
+        Ok(Config {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            templates,
+            certificate: self.tls.to_certificate()?,
+            policy: self.to_policy(),
+            settings: self.settings.to_settings(),
+            limits: Limits {
+                max_in_flight: self.max_in_flight as usize,
+                max_connections: self.max_connections as usize,
+                ..Limits::default()
+            },
+            drain_time: self.drain_time,
+        })
+    }
+
+    fn to_policy(&self) -> Policy {
+        let excluded_namespaces: BTreeSet<String> = ALWAYS_EXCLUDED
+            .into_iter()
+            .chain(self.exclude_namespace.iter().map(String::as_str))
+            .chain(self.own_namespace.as_deref())
+            .map(str::to_owned)
+            .collect();
+        Policy {
+            excluded_namespaces,
+            default_template: self.default_template.clone(),
+            native_sidecars: self.kubernetes_version.has_native_sidecars(),
+        }
+    }
+}
+
+/// Serves until a signal comes. `matches` are those of this subcommand.
+pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> anyhow::Result<ExitCode> {
+    let config = match args.to_config() {
+        Ok(config) => config,
+        Err(error) => return super::usage_error(&error),
+    };
+    if args.print_config {
+        print::print(matches, &config, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::install(telemetry::filter(&args.log_level)?, args.log_format, super::colour_wanted())?;
+    telemetry::log_panics();
+    for variable in super::unknown_variables(std::env::vars_os()) {
+        tracing::warn!(variable, "this variable names no flag and has no effect");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(run::run(config));
+    // A blocking read of a hung file system must not hold the exit up.
+    runtime.shutdown_background();
+    Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+#[path = "webhook/tests.rs"]
+mod tests;

@@ -63,7 +63,6 @@ type Refused = (StatusCode, String);
 
 async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
     let start = Instant::now();
-    let _in_flight = app.metrics.in_flight();
     let (head, body) = request.into_parts();
     if !is_json(&head.headers) {
         let text = "Content-Type must be application/json".to_owned();
@@ -74,6 +73,7 @@ async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
         // At once and without Retry-After, which would make the API server wait and try again within its timeout.
         return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews in flight".to_owned()).into_response();
     };
+    let _in_flight = app.metrics.in_flight();
     match app.read(&head.headers, body).await {
         Ok(body) => {
             let response = app.answer(&body);
