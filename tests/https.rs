@@ -3,6 +3,10 @@
 #[path = "support/https.rs"]
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +18,8 @@ use promsidecar::store::files::FileStore;
 use promsidecar::template::Settings;
 use promsidecar::webhook::config::Limits;
 use promsidecar::webhook::router::PATHS;
-use support::{Client, Server, head, read_all, reviewed, soon, status, tls, until};
+use serde_json::Value;
+use support::{Client, Server, get, head, read_all, reviewed, soon, status, tls, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -22,8 +27,9 @@ fn echo(body: &[u8]) -> Answer {
     reviewed(body)
 }
 
-fn short() -> Limits {
-    let deadline = Duration::from_millis(200);
+/// No deadline that a test could meet by accident.
+fn patient() -> Limits {
+    let deadline = support::PATIENCE;
     Limits { handshake: deadline, header: deadline, body: deadline, ..Limits::default() }
 }
 
@@ -123,7 +129,7 @@ async fn a_panic_costs_one_answer_and_nothing_else() {
 
 #[tokio::test]
 async fn above_the_in_flight_bound_the_answer_is_503_at_once_without_retry_after() {
-    let limits = Limits { max_in_flight: 1, body: support::PATIENCE, ..Limits::default() };
+    let limits = Limits { max_in_flight: 1, ..patient() };
     let server = Server::start(echo, limits);
     let mut first = server.connect().await;
     first.write_all(&head(4)).await.unwrap();
@@ -145,7 +151,7 @@ async fn above_the_in_flight_bound_the_answer_is_503_at_once_without_retry_after
 
 #[tokio::test]
 async fn above_the_bound_on_connections_one_is_closed_at_once_and_permits_come_back() {
-    let limits = Limits { max_connections: 1, handshake: support::PATIENCE, ..Limits::default() };
+    let limits = Limits { max_connections: 1, ..patient() };
     let server = Server::start(echo, limits);
     // Not even a handshake: the socket counts.
     let held = TcpStream::connect(server.webhook).await.unwrap();
@@ -159,38 +165,41 @@ async fn above_the_bound_on_connections_one_is_closed_at_once_and_permits_come_b
 }
 
 #[tokio::test]
-async fn slow_clients_are_cut_in_every_phase_and_the_server_serves_on() {
-    let server = Server::start(echo, short());
-
+async fn slow_clients_are_cut_in_every_phase() {
+    // One short deadline a server: what a slow machine does in the other phases is no part of this.
+    let short = Duration::from_millis(200);
+    let server = Server::start(echo, Limits { handshake: short, ..patient() });
     let mut silent = TcpStream::connect(server.webhook).await.unwrap();
     assert_eq!(read_all(&mut silent).await, "");
 
+    let server = Server::start(echo, Limits { header: short, ..patient() });
     let mut without_head = server.connect().await;
     without_head.write_all(b"POST /mutate HTTP/1.1\r\nHost: ").await.unwrap();
     assert_eq!(read_all(&mut without_head).await, "");
 
+    let server = Server::start(echo, Limits { body: short, ..patient() });
     let mut without_body = server.connect().await;
     without_body.write_all(&head(100)).await.unwrap();
     assert_eq!(status(&read_all(&mut without_body).await), 408);
     server.metric("promsidecar_admission_rejected_total{limit=\"body-time\"} 1").await;
-
-    assert_eq!(server.client().await.post(b"{}").await.status(), 200);
+    server.metric("promsidecar_admission_in_flight 0").await;
 }
 
 #[tokio::test]
 async fn a_connection_is_kept_longer_than_the_api_server_keeps_it() {
     assert!(Limits::default().idle > Duration::from_secs(90));
     // The deadline of the first head must not end a connection that idles afterwards.
-    let server = Server::start(echo, short());
+    let header = Duration::from_secs(2);
+    let server = Server::start(echo, Limits { header, ..patient() });
     let mut client = server.client().await;
     assert_eq!(client.post(b"{}").await.status(), 200);
-    tokio::time::sleep(short().header * 2).await;
+    tokio::time::sleep(header * 3 / 2).await;
     assert_eq!(client.post(b"{}").await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_drain_is_seen_on_readyz_and_in_every_response_and_finishes_what_is_in_flight() {
-    let limits = Limits { body: support::PATIENCE, stop: support::PATIENCE, ..Limits::default() };
+    let limits = Limits { stop: support::PATIENCE, ..patient() };
     let server = Server::start(echo, limits);
     assert_eq!(server.admin("/livez").await, (200, "ok\n".to_owned()));
     assert_eq!(server.admin("/readyz").await, (200, "ok\n".to_owned()));
@@ -312,4 +321,122 @@ async fn no_task_is_left_of_connections_that_are_closed() {
     }
     assert_eq!(REVIEWS.load(Ordering::Relaxed), 50);
     until("every connection's task has ended", || async { tasks() <= before }).await;
+}
+
+/// Runs the program with a directory of templates; its first log line tells the addresses.
+fn start(directory: &Path, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promsidecar"))
+        .args(["webhook", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--templates"])
+        .arg(directory)
+        .args(flags)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let started = log
+        .by_ref()
+        .map(Result::unwrap)
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+        .find(|line| line["message"] == "promsidecar webhook started")
+        .expect("the process says that it started");
+    let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+    let (listen, admin) = (address("listen"), address("admin"));
+    // The pipe must not fill up.
+    std::thread::spawn(move || log.for_each(drop));
+    (Process(child), listen, admin)
+}
+
+/// Killed when the test ends, however it ends.
+struct Process(Child);
+
+impl Process {
+    fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_program_writes_its_ca_serves_drains_on_sigterm_and_exits_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca_out = directory.path().join("ca.crt");
+    let flags = ["--dns-name=webhook.test", "--drain-time=100ms", "--ca-out", ca_out.to_str().unwrap()];
+    let (mut process, listen, admin) = start(directory.path(), &flags);
+
+    let ca = std::fs::read_to_string(&ca_out).unwrap();
+    assert!(ca.starts_with("-----BEGIN CERTIFICATE-----\n") && !ca.contains("KEY"), "{ca}");
+    let files: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(files, ["ca.crt"]);
+    let mut client = Client::new(tls(listen, "webhook.test", &ca).await.unwrap()).await;
+    assert_eq!(client.post(b"no review").await.status(), 400);
+    assert!(tls(listen, "localhost", &ca).await.is_err());
+    assert_eq!(get(admin, "/readyz").await, (200, "ok\n".to_owned()));
+
+    process.terminate();
+    let ended = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
+    assert_eq!(soon(ended).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_exits_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut process, _, admin) = start(directory.path(), &["--drain-time=60m"]);
+    process.terminate();
+    until("readyz is red", || async { get(admin, "/readyz").await.0 == 503 }).await;
+    process.terminate();
+    let ended = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
+    assert_eq!(soon(ended).await.unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn without_a_certificate_the_program_runs_unready_and_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_process, listen, admin) =
+        start(directory.path(), &["--tls-cert-file=none.crt", "--tls-key-file=none.key"]);
+    let (status, text) = get(admin, "/readyz").await;
+    assert_eq!((status, text.as_str()), (503, "not ready: no certificate is loaded; the log says why\n"));
+    assert_eq!(get(admin, "/livez").await.0, 200);
+    assert!(tls(listen, "localhost", "").await.is_err());
+}
+
+#[test]
+fn what_cannot_start_says_which_flag_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let templates = directory.path().to_str().unwrap();
+    for (flags, code, expected) in [
+        (&["--templates", templates, "--listen", &taken][..], 3, "stop it or choose another port"),
+        (
+            &["--templates", "/does/not/exist", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"],
+            3,
+            "name a directory",
+        ),
+        (
+            &[
+                "--templates",
+                templates,
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+                "--ca-out=/does/not/exist",
+            ],
+            3,
+            "--ca-out /does/not/exist: cannot be written",
+        ),
+        (&[], 2, "--templates is not set"),
+    ] {
+        let out =
+            Command::new(env!("CARGO_BIN_EXE_promsidecar")).arg("webhook").args(flags).output().unwrap();
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(code), "{flags:?}: {text}");
+        assert!(text.contains(expected), "{flags:?}: {text}");
+    }
 }

@@ -1,7 +1,6 @@
 //! A webhook on real sockets, and clients for it that share nothing with the server but rustls and hyper.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -205,14 +204,4 @@ pub(crate) fn head(length: usize) -> Vec<u8> {
         "POST /mutate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     )
     .into_bytes()
-}
-
-/// The names in a directory, sorted.
-pub(crate) fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
