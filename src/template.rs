@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod duration;
 pub mod quantity;
 pub mod version;
 

@@ -27,3 +27,10 @@ impl fmt::Display for Version {
         write!(f, "v{}.{}.{}", self.major, self.minor, self.patch)
     }
 }
+
+impl Version {
+    /// Stand-in until the template part lands.
+    pub fn reload_args(self) -> Vec<String> {
+        vec!["--config.auto-reload".to_owned(), "--config.auto-reload-interval=5s".to_owned()]
+    }
+}
