@@ -7,3 +7,4 @@ pub mod cli;
 pub mod manifest;
 pub mod names;
 pub mod template;
+pub mod workload;
