@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The folders below `root`, by name.
-pub fn folders(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(root).expect("the folder of cases can be listed");
     let mut folders: Vec<_> = entries
         .map(|entry| entry.expect("a folder can be listed").path())
@@ -18,13 +18,13 @@ pub fn folders(root: &Path) -> Vec<PathBuf> {
 }
 
 /// A value as YAML.
-pub fn yaml(value: &Value) -> String {
+pub(crate) fn yaml(value: &Value) -> String {
     serde_saphyr::to_string(value).expect("a JSON value is YAML")
 }
 
 /// Compares output with its golden, `None` meaning that there is none; what differs is added to `wrong`. With `UPDATE_GOLDEN`
 /// in the environment the golden is written instead.
-pub fn compare(path: &Path, actual: Option<&str>, wrong: &mut Vec<String>) {
+pub(crate) fn compare(path: &Path, actual: Option<&str>, wrong: &mut Vec<String>) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         match actual {
             Some(actual) => fs::write(path, actual).expect("a golden can be written"),

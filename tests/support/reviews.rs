@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// The review for the creation of `pod` in `namespace`.
-pub fn creation(pod: &Value, namespace: &str) -> Value {
+pub(crate) fn creation(pod: &Value, namespace: &str) -> Value {
     let name = pod.pointer("/metadata/name").cloned();
     let mut request = json!({
         "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
