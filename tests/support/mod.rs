@@ -1,6 +1,7 @@
 //! What several tests share.
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
 
+pub(crate) mod additive;
 pub(crate) mod golden;
 pub(crate) mod reviews;
 
