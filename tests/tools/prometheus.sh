@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds slim prometheus and promtool from their Go module into .cache/tools/prometheus-VERSION/ of the repository.
+# Builds slim prometheus and promtool from their Go module into .cache/tools/prometheus-vVERSION/ of the repository.
 #
 #   tests/tools/prometheus.sh [VERSION]     VERSION: 3.MINOR.PATCH, 3.11 or newer, default 3.13.5
 #
@@ -27,7 +27,7 @@ ldflags="-s -w -X $stamped.Version=$version -X $stamped.Revision=$module_version
 flags=(-trimpath -tags netgo,remove_all_sd -ldflags "$ldflags")
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/.cache/tools
-target=$tools/prometheus-$version
+target=$tools/prometheus-v$version
 stamp="$version ${flags[*]} GOFLAGS=${GOFLAGS:-} $(go env GOVERSION GOOS GOARCH | tr '\n' ' ')"
 
 built() {
