@@ -1,5 +1,7 @@
 //! Prometheus' own judgement of every rendered configuration: `promtool check config --agent`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
+
 #[path = "support/agent/tools.rs"]
 mod tools;
 

@@ -3,6 +3,8 @@
 //! The agent is a stand-in script, and `sleep`, `date` and `rm` are replaced through `PATH` where a test decides about
 //! time. Everything writes to one pipe, so a test reads what happened, in order, instead of waiting for it.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
+
 #[path = "support/agent/container.rs"]
 mod container;
 #[path = "support/agent/process.rs"]
@@ -23,8 +25,8 @@ const LOOP: &str = include_str!("../src/admission/supervisor.sh");
 /// Runs every test under each shell.
 macro_rules! under_both_shells {
     ($($test:ident)*) => {
-        mod dash { $(#[test] fn $test() { super::$test(super::Stage::new(&["dash"])); })* }
-        mod busybox { $(#[test] fn $test() { super::$test(super::Stage::new(&["busybox", "sh"])); })* }
+        mod dash { $(#[test] fn $test() { super::$test(&super::Stage::new(&["dash"])); })* }
+        mod busybox { $(#[test] fn $test() { super::$test(&super::Stage::new(&["busybox", "sh"])); })* }
     };
 }
 
@@ -59,7 +61,7 @@ fn the_loop_is_short() {
     assert!(LOOP.len() < 1100, "{} bytes", LOOP.len());
 }
 
-fn it_waits_for_the_configuration_and_says_so_once(stage: Stage) {
+fn it_waits_for_the_configuration_and_says_so_once(stage: &Stage) {
     stage.remove_config();
     // The third look finds the file.
     stage.replace("sleep", r#"echo "sleep $1"; echo >>"$STAGE/looks"; [ "$(wc -l <"$STAGE/looks")" -lt 3 ] || : >"$STAGE/config/prometheus.yml""#);
@@ -70,7 +72,7 @@ fn it_waits_for_the_configuration_and_says_so_once(stage: Stage) {
     stop(supervisor, 143);
 }
 
-fn it_wipes_the_log_before_every_start(stage: Stage) {
+fn it_wipes_the_log_before_every_start(stage: &Stage) {
     stage.replace("sleep", "");
     stage.agent(
         r#"echo "found: $(ls -A "$STAGE/wal" | tr '\n' ' ')"
@@ -87,7 +89,7 @@ fn it_wipes_the_log_before_every_start(stage: Stage) {
     assert_eq!((finished.code(), finished.left), (2, vec![]));
 }
 
-fn it_never_wipes_the_root_directory(stage: Stage) {
+fn it_never_wipes_the_root_directory(stage: &Stage) {
     stage.replace("rm", r#"echo "rm $*""#);
     // Before anything is tried: the shell really takes `rm` from PATH and has none of its own.
     let mut probe = stage.process(&["-c", "rm probe"]);
@@ -109,7 +111,7 @@ fn it_never_wipes_the_root_directory(stage: Stage) {
     stop(supervisor, 143);
 }
 
-fn it_limits_the_agent_alone(stage: Stage) {
+fn it_limits_the_agent_alone(stage: &Stage) {
     stage.agent(r#"echo "agent $(ulimit -d)"; exit 1"#);
     stage.replace("sleep", r#"echo "sleep $(ulimit -d)"; exec "$SLEEP" 600"#);
     let mut supervisor = stage.start(&[], 212_992);
@@ -122,7 +124,7 @@ fn it_limits_the_agent_alone(stage: Stage) {
     stop(supervisor, 1);
 }
 
-fn it_sets_no_limit_of_zero(stage: Stage) {
+fn it_sets_no_limit_of_zero(stage: &Stage) {
     stage.agent(r#"grep '^Max data size' /proc/self/limits; exec "$SLEEP" 600"#);
     let mut supervisor = stage.start(&[], 0);
     let line = supervisor.next_line();
@@ -130,7 +132,7 @@ fn it_sets_no_limit_of_zero(stage: Stage) {
     stop(supervisor, 143);
 }
 
-fn it_passes_every_argument_unchanged(stage: Stage) {
+fn it_passes_every_argument_unchanged(stage: &Stage) {
     let arguments = [
         "--log.level=debug",
         "two words",
@@ -156,7 +158,7 @@ fn it_passes_every_argument_unchanged(stage: Stage) {
     stop(supervisor, 143);
 }
 
-fn it_doubles_the_pause_up_to_a_minute(stage: Stage) {
+fn it_doubles_the_pause_up_to_a_minute(stage: &Stage) {
     stage.replace("date", "echo 1000");
     stage.replace("sleep", r#"echo "sleep $1""#);
     stage.agent("exit 3");
@@ -169,7 +171,7 @@ fn it_doubles_the_pause_up_to_a_minute(stage: Stage) {
     assert_eq!((finished.code(), finished.left), (3, vec![]));
 }
 
-fn it_starts_over_with_short_pauses_after_a_minute_of_life(stage: Stage) {
+fn it_starts_over_with_short_pauses_after_a_minute_of_life(stage: &Stage) {
     // A clock that only the agent's life moves: the n-th agent lives for the n-th of these seconds.
     stage.replace("date", r#"cat "$STAGE/now""#);
     stage.replace("sleep", r#"echo "sleep $1""#);
@@ -187,7 +189,7 @@ fn it_starts_over_with_short_pauses_after_a_minute_of_life(stage: Stage) {
     assert!(supervisor.finish().left.is_empty());
 }
 
-fn it_waits_for_a_configuration_that_went_missing_rather_than_backing_off(stage: Stage) {
+fn it_waits_for_a_configuration_that_went_missing_rather_than_backing_off(stage: &Stage) {
     stage.replace("date", "echo 1000");
     // The second look of the waiting loop finds the file again.
     stage.replace(
@@ -210,7 +212,7 @@ fn it_waits_for_a_configuration_that_went_missing_rather_than_backing_off(stage:
     assert!(supervisor.finish().left.is_empty());
 }
 
-fn it_passes_a_signal_on_and_awaits_the_agent(stage: Stage) {
+fn it_passes_a_signal_on_and_awaits_the_agent(stage: &Stage) {
     stage.agent(
         r#"trap 'echo agent told' TERM; echo agent
         until [ -e "$STAGE/flushed" ]; do "$SLEEP" 0.05; done
@@ -231,7 +233,7 @@ fn it_passes_a_signal_on_and_awaits_the_agent(stage: Stage) {
     }
 }
 
-fn it_ends_at_once_when_told_during_a_pause(stage: Stage) {
+fn it_ends_at_once_when_told_during_a_pause(stage: &Stage) {
     stage.agent("exit 3");
     stage.replace("sleep", r#"echo "sleep $1"; exec "$SLEEP" 600"#);
     let mut supervisor = stage.start(&[], 0);
@@ -239,7 +241,7 @@ fn it_ends_at_once_when_told_during_a_pause(stage: Stage) {
     stop(supervisor, 3);
 }
 
-fn it_ends_at_once_when_told_while_it_waits_for_the_configuration(stage: Stage) {
+fn it_ends_at_once_when_told_while_it_waits_for_the_configuration(stage: &Stage) {
     stage.remove_config();
     stage.agent("echo agent");
     stage.replace("sleep", r#"echo "sleep $1"; exec "$SLEEP" 600"#);
@@ -249,7 +251,7 @@ fn it_ends_at_once_when_told_while_it_waits_for_the_configuration(stage: Stage) 
     stop(supervisor, 0);
 }
 
-fn it_restarts_an_agent_that_was_killed(stage: Stage) {
+fn it_restarts_an_agent_that_was_killed(stage: &Stage) {
     stage.replace("sleep", r#"echo "sleep $1""#);
     stage.agent(r#"echo $$; exec "$SLEEP" 600"#);
     let mut supervisor = stage.start(&[], 0);
@@ -261,7 +263,7 @@ fn it_restarts_an_agent_that_was_killed(stage: Stage) {
     stop(supervisor, 143);
 }
 
-fn it_retries_an_agent_that_cannot_start(stage: Stage) {
+fn it_retries_an_agent_that_cannot_start(stage: &Stage) {
     stage.replace("sleep", r#"echo "sleep $1""#);
     let mut supervisor = stage.start(&[], 0);
     // What the shell says about a missing program is its own wording.
@@ -271,6 +273,13 @@ fn it_retries_an_agent_that_cannot_start(stage: Stage) {
     assert_eq!(supervisor.next_lines(2), exit_and_sleep(127, 2));
     supervisor.signal("TERM");
     assert!(supervisor.finish().left.is_empty());
+}
+
+impl Process {
+    /// The next `count` lines.
+    fn next_lines(&mut self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.next_line()).collect()
+    }
 }
 
 /// What the loop says about an exit, and the replaced `sleep` after it.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test gives up; far above what a loaded machine needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The process and the lines of its stdout and stderr, which share one pipe, so that their order is kept.
 pub(crate) struct Process {
@@ -28,7 +28,7 @@ impl Process {
             .stdout(writer.try_clone().expect("a second handle of the pipe"))
             .stderr(writer)
             .spawn()
-            .unwrap_or_else(|error| panic!("{:?} does not start: {error}", command.get_program()));
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", command.get_program().display()));
         // The command keeps the writing end open; without it the reader sees the end once every process has gone.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let (sender, lines) = channel();
@@ -56,11 +56,6 @@ impl Process {
             }
             Err(error) => panic!("no further line ({error}) after:\n{}", self.seen.join("\n")),
         }
-    }
-
-    /// The next `count` lines.
-    pub(crate) fn next_lines(&mut self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.next_line()).collect()
     }
 
     /// Sends a signal to the process alone, not to its group.
@@ -94,7 +89,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // After a failed assertion nothing of the group may outlive the test; a finished one has no group left.
-        if self.is_running() {
+        if !group(self.id()).is_empty() {
             let _ = Command::new("sh").args(["-c", &format!("kill -KILL -{}", self.id())]).status();
             let _ = self.child.wait();
         }
