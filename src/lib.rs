@@ -5,6 +5,11 @@
 pub mod admission;
 pub mod cli;
 pub mod manifest;
+pub mod metrics;
+pub mod mounted;
 pub mod names;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
 pub mod template;
 pub mod workload;

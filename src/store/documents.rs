@@ -1,0 +1,163 @@
+//! From the documents of many files to one catalog. PURE.
+//!
+//! Input: the readable documents of each file, the settings, and the catalog before. Output: the new catalog, and what is
+//! wrong with single documents; one bad document never costs another.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use super::compile::{compile, template_id};
+use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::manifest::Document;
+use crate::template::Settings;
+
+/// Namespace of a template whose document names none: that of a kubeconfig without one.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// API group and version of templates.
+const TEMPLATE_API: &str = "monitoring.coreos.com/v1alpha1";
+
+/// Documents by file name; the order of the names decides which of two equal objects counts.
+pub type Files = BTreeMap<String, Vec<Document>>;
+
+/// A document that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Name of its file.
+    pub file: String,
+    /// Its position in the file, from 1.
+    pub document: usize,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+/// What became of the documents.
+#[derive(Debug)]
+pub struct Built {
+    /// Every template and namespace.
+    pub catalog: Catalog,
+    /// What was left out, sorted.
+    pub problems: Vec<Problem>,
+}
+
+/// Builds the catalog. Kinds other than `PrometheusAgent` and `Namespace` are passed over, so that a directory of mixed
+/// manifests will do.
+pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
+    let mut catalog = Catalog::default();
+    let mut problems = Vec::new();
+    let mut seen: HashSet<(&str, String)> = HashSet::new();
+    for (file, documents) in files {
+        for document in documents {
+            let mut report = |message: String| {
+                problems.push(Problem { file: file.clone(), document: document.number, message });
+            };
+            let metadata = document.object.get("metadata").unwrap_or(&Value::Null);
+            let id = template_id(metadata);
+            let identity = match (document.kind(), document.api_version()) {
+                ("PrometheusAgent", TEMPLATE_API) => ("PrometheusAgent", id.to_string()),
+                ("Namespace", "v1") => ("Namespace", id.name.clone()),
+                (kind @ ("PrometheusAgent" | "Namespace"), version) => {
+                    let expected = if kind == "Namespace" { "v1" } else { TEMPLATE_API };
+                    report(format!("apiVersion {version:?} of kind {kind} is not known; use {expected}"));
+                    continue;
+                }
+                _ => continue,
+            };
+            if id.name.is_empty() {
+                report(format!("metadata.name of the {} is missing; give it one", identity.0));
+                continue;
+            }
+            if !seen.insert(identity.clone()) {
+                let (kind, name) = identity;
+                report(format!(
+                    "{kind} {name} was already defined above or in an earlier file, which counts; remove one"
+                ));
+                continue;
+            }
+            if identity.0 == "Namespace" {
+                catalog.insert_namespace(id.name, namespace(metadata));
+            } else {
+                let previous = previous.template(&id.namespace, &id.name).map(AsRef::as_ref);
+                catalog.insert_template(compile(&document.object, settings, previous));
+            }
+        }
+    }
+    Built { catalog, problems }
+}
+
+fn namespace(metadata: &Value) -> NamespaceMeta {
+    let look_up = |map: &str, key: &str| metadata.get(map)?.get(key)?.as_str();
+    NamespaceMeta::new(|key| look_up("labels", key), |key| look_up("annotations", key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Files, Problem, build};
+    use crate::admission::catalog::Catalog;
+    use crate::manifest;
+    use crate::template::Settings;
+
+    fn files(files: &[(&str, &str)]) -> Files {
+        files.iter().map(|(name, text)| ((*name).to_owned(), manifest::read(text).unwrap())).collect()
+    }
+
+    const TEMPLATE: &str = "
+apiVersion: monitoring.coreos.com/v1alpha1
+kind: PrometheusAgent
+metadata: {name: agent, namespace: team-a}
+";
+
+    #[test]
+    fn templates_and_namespaces_are_found_among_other_kinds() {
+        let text = format!(
+            "{TEMPLATE}---
+apiVersion: v1
+kind: Namespace
+metadata: {{name: team-a, labels: {{sidecar.prometheus.io/inject: agent}}}}
+---
+kind: Deployment
+"
+        );
+        let built = build(&files(&[("a.yaml", &text)]), &Settings::default(), &Catalog::default());
+        assert_eq!(built.problems, []);
+        assert!(built.catalog.template("team-a", "agent").is_some());
+        assert_eq!(built.catalog.namespace("team-a").unwrap().inject.as_deref(), Some("agent"));
+    }
+
+    #[test]
+    fn duplicates_nameless_objects_and_foreign_versions_are_reported_and_left_out() {
+        let other = "
+apiVersion: v1
+kind: Namespace
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusAgent
+metadata: {name: other}
+";
+        let files = files(&[("a.yaml", TEMPLATE), ("b.yaml", TEMPLATE), ("c.yaml", other)]);
+        let built = build(&files, &Settings::default(), &Catalog::default());
+        let problem = |file: &str, document, message: &str| Problem {
+            file: file.to_owned(),
+            document,
+            message: message.to_owned(),
+        };
+        assert_eq!(
+            built.problems,
+            [
+                problem(
+                    "b.yaml",
+                    1,
+                    "PrometheusAgent team-a/agent was already defined above or in an earlier file, which counts; remove one"
+                ),
+                problem("c.yaml", 1, "metadata.name of the Namespace is missing; give it one"),
+                problem(
+                    "c.yaml",
+                    2,
+                    "apiVersion \"monitoring.coreos.com/v1\" of kind PrometheusAgent is not known; use monitoring.coreos.com/v1alpha1"
+                ),
+            ]
+        );
+        assert_eq!(built.catalog.templates().count(), 1);
+    }
+}
