@@ -174,15 +174,7 @@ impl<'a> Walk<'a> {
         self.injected_before(pod)?;
         self.place(namespace, pod, policy)?;
         let hints = self.values(wanted, bad_required, pod)?;
-        let found = lookup::find(namespace, wanted, catalog, policy, meta)?;
-        for row in [
-            Reason::TemplateNotFound,
-            Reason::TemplateNotClaimed,
-            Reason::TemplateNotPermitted,
-            Reason::TemplateAmbiguous,
-        ] {
-            self.passed(row, Finding::Template(&found.id));
-        }
+        let found = self.template(namespace, wanted, catalog, policy, meta)?;
         let Some(sidecar) = found.sidecar.as_deref() else {
             let violation = found.violation.as_deref().unwrap_or("it was never compiled");
             return Err(Refusal::new(Reason::TemplateInvalid, format!("{}: {violation}", found.id)));
@@ -205,6 +197,24 @@ impl<'a> Walk<'a> {
         self.passed(Reason::NothingToScrape, Finding::Ports(hints.ports.len()));
         self.row(Reason::NameTaken, name_taken(pod, sidecar))?;
         Ok(Injection { entry: found, sidecar, mode, hints, namespace: meta })
+    }
+
+    /// Rows 7 to 10.
+    fn template(
+        &mut self,
+        namespace: &str,
+        wanted: Wanted<'_>,
+        catalog: &'a Catalog,
+        policy: &Policy,
+        meta: &NamespaceMeta,
+    ) -> Result<&'a TemplateEntry, Refusal> {
+        let found = lookup::find(namespace, wanted, catalog, policy, meta);
+        let refused = found.as_ref().err().map(|refusal| refusal.reason);
+        let finding = found.as_ref().map_or(Finding::Nothing, |entry| Finding::Template(&entry.id));
+        for row in LOOKUP_ROWS.into_iter().take_while(|row| refused.is_none_or(|reason| *row < reason)) {
+            self.passed(row, finding);
+        }
+        found
     }
 
     /// Rows 1 and 2.
@@ -238,7 +248,7 @@ impl<'a> Walk<'a> {
         if let Some((container, init)) = ours
             && let Some(status) = pod.annotation(names::STATUS)
             && let Ok(status) = serde_json::from_str::<WrittenStatus>(status)
-            && status.version == super::status::VERSION
+            && status.version >= super::status::FIRST_VERSION
         {
             let mut refusal = Refusal::silent(Reason::AlreadyInjected);
             // An API server or webhook that drops what it does not know turns our sidecar into an init step without end.
@@ -297,6 +307,14 @@ impl<'a> Walk<'a> {
         }
     }
 }
+
+/// The rows that a look-up answers.
+const LOOKUP_ROWS: [Reason; 4] = [
+    Reason::TemplateNotFound,
+    Reason::TemplateNotClaimed,
+    Reason::TemplateNotPermitted,
+    Reason::TemplateAmbiguous,
+];
 
 /// Namespaces of the control plane: an admission webhook must not stand before them.
 pub const ALWAYS_EXCLUDED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::catalog::split_list;
 use super::pod::{ContainerPort, PodView};
 use crate::names;
-use crate::template::duration;
+use crate::template::duration::PromDuration;
 
 /// What the pod's annotations ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,10 +78,10 @@ impl fmt::Display for InvalidValue<'_> {
 /// Longest path or parameter that is accepted, in bytes.
 const MAX_TEXT: usize = 1024;
 
-const PORT_GRAMMAR: &str = "want port numbers (1-65535) or names of declared ports, separated by commas";
-const PATH_GRAMMAR: &str = "want a path such as /metrics: printable ASCII, no spaces, no ? or #";
+const PORT_GRAMMAR: &str = "want port numbers or names of declared ports";
+const PATH_GRAMMAR: &str = "want a path like /metrics, no ? # or blanks";
 const SCHEME_GRAMMAR: &str = "want http or https";
-const DURATION_GRAMMAR: &str = "want a Prometheus duration above 0 such as 30s or 1m30s";
+const DURATION_GRAMMAR: &str = "want a duration such as 30s or 1m30s";
 
 /// Reads all hints of a pod.
 pub fn read<'a>(pod: &'a PodView<'a>) -> Result<Hints<'a>, InvalidValue<'a>> {
@@ -126,8 +126,8 @@ pub fn read<'a>(pod: &'a PodView<'a>) -> Result<Hints<'a>, InvalidValue<'a>> {
 
 fn read_duration<'a>(pod: &'a PodView<'a>, key: &'static str) -> Result<Option<Duration>, InvalidValue<'a>> {
     let Some(value) = pod.annotation(key) else { return Ok(None) };
-    match duration::parse(value) {
-        Some(duration) if !duration.is_zero() => Ok(Some(duration)),
+    match value.parse::<PromDuration>() {
+        Ok(duration) if !duration.is_zero() => Ok(Some(duration.get())),
         _ => Err(InvalidValue::on_pod(key, value, DURATION_GRAMMAR)),
     }
 }

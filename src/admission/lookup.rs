@@ -108,7 +108,7 @@ fn only<'a>(
     }
     let unclaimed: Vec<_> = catalog.templates_in(namespace).map(|entry| &*entry.id.name).collect();
     let detail = if unclaimed.is_empty() {
-        format!("{namespace} has no template and there is no default one")
+        format!("no template in {namespace}, and no default one")
     } else {
         format!(
             "{namespace} has no template, only PrometheusAgents that nobody claimed: {}",

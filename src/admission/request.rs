@@ -9,10 +9,10 @@ use super::pod::PodView;
 use crate::names;
 
 /// Grammar of `inject`, for messages.
-pub const INJECT_GRAMMAR: &str = "want \"true\", \"false\", NAME or NAMESPACE/NAME of a template";
-const LABEL_GRAMMAR: &str = "want \"true\", \"false\" or the NAME of a template";
-const TEMPLATE_GRAMMAR: &str = "want NAME or NAMESPACE/NAME of a template";
-const BOOLEAN_GRAMMAR: &str = "want \"true\" or \"false\"";
+pub const INJECT_GRAMMAR: &str = "want true, false, NAME or NAMESPACE/NAME";
+const LABEL_GRAMMAR: &str = "want true, false or a template's NAME";
+const TEMPLATE_GRAMMAR: &str = "want NAME or NAMESPACE/NAME";
+const BOOLEAN_GRAMMAR: &str = "want true or false";
 
 /// A reference to a template, as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use crate::template::agent::{
     Agent, FileReference, FileSource, ModePreference, Resources, SecretEnv, TemplateId,
 };
 use crate::template::quantity::Quantity;
+use crate::template::version::reload_args;
 
 /// The supervision loop, as it stands in `command`. Its header explains it; the pod carries only the code.
 pub const SUPERVISOR: &str = include_str!("supervisor.sh");
@@ -108,14 +109,12 @@ impl Sidecar {
         for (_, volume) in &volumes {
             digest.update(volume.fingerprint());
         }
-        let objects = agent.files.iter().map(|file| file.name.clone());
-        let objects = objects.chain(agent.secret_env.iter().map(|env| env.secret.clone()));
         Self {
             id: agent.id.clone(),
             generation: agent.generation,
             hash: hex(&digest.finalize(), 8),
             selects_monitors: agent.selects_monitors,
-            objects: objects.collect(),
+            objects: agent.objects().into_iter().map(|(_, name)| name.to_owned()).collect(),
             scrape_interval: agent.scrape_interval,
             scrape_timeout: agent.scrape_timeout,
             self_monitor: agent.self_monitor,
@@ -299,7 +298,7 @@ fn container(agent: &Agent) -> Fragment {
 /// The full argument list; the image's default arguments are for server mode.
 fn args(agent: &Agent, out: &mut Fragment) {
     let mut fixed = vec!["--agent".to_owned(), format!("--config.file={}", names::CONFIG_FILE)];
-    fixed.extend(agent.version.reload_args());
+    fixed.extend(reload_args(agent.version));
     fixed.push(format!("--storage.agent.path={}", names::WAL_DIR));
     fixed.extend(STORAGE_ARGS.map(str::to_owned));
     for arg in &fixed {

@@ -12,6 +12,8 @@ use super::sidecar::Mode;
 
 /// Version of the object.
 pub const VERSION: u32 = 1;
+/// Oldest version that counts as ours; newer ones do as well, so that a pod injected by a newer promsidecar stays as it is.
+pub const FIRST_VERSION: u32 = 1;
 
 /// Content of the annotation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

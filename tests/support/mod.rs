@@ -6,6 +6,9 @@ pub(crate) mod golden;
 pub(crate) mod reviews;
 
 use promsidecar::admission::catalog::Catalog;
+use promsidecar::manifest;
+use promsidecar::store::documents;
+use promsidecar::template::Settings;
 use promsidecar::template::agent::TemplateId;
 
 /// `namespace/name` as an id.
@@ -16,6 +19,8 @@ pub(crate) fn template_id(text: &str) -> TemplateId {
 
 /// The namespaces and templates of a manifest.
 pub(crate) fn catalog(manifest: &str) -> Catalog {
-    let _ = manifest;
-    Catalog::default()
+    let files = [("objects.yaml".to_owned(), manifest::read(manifest).expect("the manifest is YAML"))].into();
+    let built = documents::build(&files, &Settings::default(), &Catalog::default());
+    assert_eq!(built.problems, []);
+    built.catalog
 }

@@ -1,17 +1,14 @@
 //! Reviews of several sizes and the catalog they are answered from.
 
 use promsidecar::admission::Policy;
-use promsidecar::admission::catalog::{AllowedNamespaces, Catalog, TemplateEntry};
-use promsidecar::admission::sidecar::Sidecar;
-use promsidecar::template::agent::{Agent, ModePreference, Resources, TemplateId};
-use promsidecar::template::api::PrometheusAgentSpec;
-use promsidecar::template::version::Version;
+use promsidecar::admission::catalog::Catalog;
+use promsidecar::manifest;
+use promsidecar::store::documents;
+use promsidecar::template::Settings;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// A captured review with our annotation, about 4 KB.
-const SMALL: &str = include_str!("../tests/golden/admission/review-replicaset/review.json");
+const SMALL: &str = include_str!("../../tests/golden/admission/review-replicaset/review.json");
 
 /// Name and bytes of each review, smallest first.
 pub(crate) fn reviews() -> Vec<(&'static str, Vec<u8>)> {
@@ -47,41 +44,24 @@ pub(crate) fn without_request(review: &[u8]) -> Vec<u8> {
 }
 
 /// One template in the reviews' namespace.
+const TEMPLATE: &str = "
+apiVersion: monitoring.coreos.com/v1alpha1
+kind: PrometheusAgent
+metadata:
+  name: shop
+  namespace: team-a
+  annotations: {operator.prometheus.io/controller-id: promsidecar}
+spec:
+  remoteWrite:
+  - url: https://metrics.example.com/api/v1/write
+    authorization: {credentials: {name: rw-token, key: token}}
+";
+
+/// What the reviews are answered from.
 pub(crate) fn catalog() -> (Catalog, Policy) {
-    let id = TemplateId { namespace: "team-a".to_owned(), name: "shop".to_owned() };
-    let agent = Agent {
-        id: id.clone(),
-        generation: 1,
-        version: Version::new(3, 13, 5),
-        image: "quay.io/prometheus/prometheus:v3.13.5".to_owned(),
-        image_pull_policy: None,
-        mode: ModePreference::Auto,
-        supervised: true,
-        flags: Vec::new(),
-        fixed_port: false,
-        self_monitor: false,
-        resources: Resources::default(),
-        env: Vec::new(),
-        volume_mounts: Vec::new(),
-        volumes: Vec::new(),
-        wal_size_limit: None,
-        wal_medium: None,
-        files: Default::default(),
-        secret_env: Default::default(),
-        scrape_interval: Duration::from_secs(30),
-        scrape_timeout: Duration::from_secs(10),
-        selects_monitors: false,
-        spec: PrometheusAgentSpec::default(),
-        ignored: Vec::new(),
-    };
-    let mut catalog = Catalog::default();
-    catalog.insert_template(TemplateEntry {
-        id,
-        claimed: true,
-        deleting: false,
-        allowed_namespaces: AllowedNamespaces::All,
-        sidecar: Some(Arc::new(Sidecar::compile(&agent))),
-        violation: None,
-    });
-    (catalog, Policy { native_sidecars: true, ..Policy::default() })
+    let documents = manifest::read(TEMPLATE).expect("the template is YAML");
+    let files = [("template.yaml".to_owned(), documents)].into();
+    let built = documents::build(&files, &Settings::default(), &Catalog::default());
+    assert_eq!(built.problems, []);
+    (built.catalog, Policy { native_sidecars: true, ..Policy::default() })
 }
