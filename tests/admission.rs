@@ -15,6 +15,7 @@ use promsidecar::admission::reason::{Reason, TABLE};
 use promsidecar::admission::{Answer, Policy, admit};
 use serde_json::{Value, json};
 use support::additive::losses;
+use support::apply;
 use support::golden::{compare, folders, yaml};
 use support::reviews;
 
@@ -87,13 +88,6 @@ fn readable(answer: &Answer) -> (Value, Option<Vec<u8>>) {
         }
         Answer::Unreadable { message } => (json!({"http": 400, "message": message}), None),
     }
-}
-
-fn apply(pod: &Value, patch: &[u8]) -> Value {
-    let patch: json_patch::Patch = serde_json::from_slice(patch).expect("a patch is RFC 6902");
-    let mut patched = pod.clone();
-    json_patch::patch(&mut patched, &patch).expect("a patch applies");
-    patched
 }
 
 #[test]

@@ -14,7 +14,9 @@ mod receiver;
 #[path = "support/agent/tools.rs"]
 mod tools;
 
-use std::collections::{BTreeMap, BTreeSet};
+mod support;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +28,10 @@ use axum::Router;
 use axum::routing::get;
 use kubelet::{Kubelet, Objects};
 use process::{DEADLINE, Process};
-use promsidecar::names;
+use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::template::{Settings, Template, render, validate};
+use promsidecar::{manifest, names};
 use receiver::{Labels, Receiver, Series};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -39,7 +44,6 @@ jobs_total{pod="worker-1",namespace="elsewhere",instance="10.9.9.9:1",container=
 forged_total{__promsidecar_pod_name="evil",__promsidecar_pod_ip="6.6.6.6"} 3
 "#;
 
-const SUPERVISOR: &str = include_str!("../src/admission/supervisor.sh");
 const NAMESPACE: &str = "team-a";
 const NAME: &str = "shop-6d4cf56db6-x7k2p";
 const POD_IP: &str = "10.244.0.3";
@@ -54,14 +58,12 @@ async fn series_arrive_under_the_identity_of_the_pod_and_the_agent_ends_in_time(
     let app = App::start().await;
     let receiver = Receiver::start(directory);
 
-    let pod = patched_pod(app.port);
-    let running = on_node(pod);
+    let template = template(&receiver.url());
+    let running = on_node(injected(&pod(app.port), &template));
+    let (config_map, configuration) = config_map(&template);
     let kubelet = Kubelet {
         pod: &running,
-        config_maps: Objects::from([(
-            CONFIG_MAP,
-            [(names::CONFIG_KEY, configuration(&receiver.url()))].into(),
-        )]),
+        config_maps: Objects::from([(&*config_map, [(names::CONFIG_KEY, configuration)].into())]),
         secrets: Objects::from([("remote", [("token", "secret".to_owned())].into())]),
     };
     let agent = start_agent(&kubelet, directory);
@@ -161,6 +163,7 @@ fn expected_series(port: u16) -> BTreeSet<Labels> {
             ("instance", &instance),
             ("job", names::JOB_ANNOTATIONS),
             ("cluster", "c1"),
+            ("prometheus", "team-a/shop"),
         ];
         identity.iter().chain(own).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
     };
@@ -225,137 +228,60 @@ fn on_node(mut pod: Value) -> Value {
     pod
 }
 
-const CONFIG_MAP: &str = "promsidecar-default-0123abcd";
+/// The template that the pod is injected from.
+fn template(url: &str) -> String {
+    format!(
+        r"
+apiVersion: monitoring.coreos.com/v1alpha1
+kind: PrometheusAgent
+metadata:
+  name: shop
+  namespace: {NAMESPACE}
+  annotations: {{operator.prometheus.io/controller-id: promsidecar}}
+spec:
+  scrapeInterval: 1s
+  scrapeTimeout: 1s
+  externalLabels: {{cluster: c1}}
+  remoteWrite:
+  - url: {url}
+    authorization: {{credentials: {{name: remote, key: token}}}}
+    queueConfig: {{batchSendDeadline: 1s}}
+"
+    )
+}
 
-/// A pod with its agent.
-fn patched_pod(port: u16) -> Value {
-    let targets = json!([{
-        "targets": [format!("localhost:{port}")],
-        "labels": {
-            (names::META_SOURCE): names::SOURCE_ANNOTATION,
-            "__meta_kubernetes_namespace": NAMESPACE,
-            "__meta_kubernetes_pod_name": names::POD_NAME.placeholder,
-            "__meta_kubernetes_pod_ip": names::POD_IP.placeholder,
-            "__meta_kubernetes_pod_container_name": "app",
-            "__metrics_path__": "/metrics",
-        },
-    }, {
-        // What pod discovery would have found; the annotations job must leave it alone.
-        "targets": [format!("localhost:{port}")],
-        "labels": {
-            "__meta_kubernetes_namespace": NAMESPACE,
-            "__meta_kubernetes_pod_name": names::POD_NAME.placeholder,
-            "__meta_kubernetes_pod_container_name": "app",
-        },
-    }]);
-    let fact = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    let env: Vec<Value> = names::RUNTIME_FACTS
-        .iter()
-        .map(|known| fact(known.env, known.field_path))
-        .chain([
-            fact("POD_NAMESPACE", "metadata.namespace"),
-            json!({"name": "GOGC", "value": "50"}),
-            json!({"name": "GOMAXPROCS", "value": "1"}),
-        ])
-        .collect();
+/// The pod as its controller asks for it.
+fn pod(port: u16) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "generateName": "shop-6d4cf56db6-",
-            "annotations": {(names::INJECT): "true", (names::TARGETS): targets.to_string()},
+            "labels": {"app": "shop", "pod-template-hash": "6d4cf56db6"},
+            "annotations": {(names::INJECT): "true", (names::PORT): "metrics"},
         },
         "spec": {
-            "containers": [{"name": "app", "image": "shop:1"}],
-            "initContainers": [{
-                "name": names::CONTAINER,
-                "restartPolicy": "Always",
-                "command": [
-                    "/bin/sh", "-c", SUPERVISOR, "promsidecar", names::CONFIG_FILE, names::WAL_DIR, "212992", "/bin/prometheus",
-                ],
-                "args": [
-                    "--agent",
-                    format!("--config.file={}", names::CONFIG_FILE),
-                    "--config.auto-reload",
-                    "--config.auto-reload-interval=5s",
-                    format!("--storage.agent.path={}", names::WAL_DIR),
-                    "--storage.agent.wal-segment-size=10MB",
-                    "--storage.agent.wal-truncate-frequency=5m",
-                    "--storage.agent.retention.max-time=1h",
-                    "--storage.remote.flush-deadline=2000ms",
-                    "--web.listen-address=127.0.0.1:0",
-                ],
-                "env": env,
-                "volumeMounts": [
-                    {"name": names::VOLUME_CONFIG, "mountPath": names::CONFIG_DIR, "readOnly": true},
-                    {"name": names::VOLUME_WAL, "mountPath": names::WAL_DIR},
-                    {"name": names::VOLUME_NO_TOKEN, "mountPath": names::TOKEN_DIR, "readOnly": true},
-                ],
-            }],
-            "volumes": [
-                {"name": names::VOLUME_CONFIG, "projected": {"sources": [
-                    {"configMap": {"name": CONFIG_MAP, "optional": true, "items": [{"key": names::CONFIG_KEY, "path": names::CONFIG_KEY}]}},
-                    {"secret": {"name": "remote", "optional": true, "items": [{"key": "token", "path": "secrets/remote/token"}]}},
-                    {"downwardAPI": {"items": [{
-                        "path": names::TARGETS_PATH,
-                        "fieldRef": {"fieldPath": format!("metadata.annotations['{}']", names::TARGETS)},
-                    }]}},
-                ]}},
-                {"name": names::VOLUME_WAL, "emptyDir": {"sizeLimit": "1Gi"}},
-                {"name": names::VOLUME_NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "4Ki"}},
+            "containers": [
+                {"name": "app", "image": "shop:1", "ports": [{"name": "metrics", "containerPort": port}]},
             ],
         },
     })
 }
 
-/// The configuration of the agent.
-fn configuration(url: &str) -> String {
-    let facts: BTreeMap<&str, String> =
-        names::RUNTIME_FACTS.iter().map(|fact| (fact.external_label, format!("${{{}}}", fact.env))).collect();
-    let mut external_labels = json!(facts);
-    external_labels["cluster"] = json!("c1");
-    let copy = |from: &str, to: &str| json!({"source_labels": [from], "target_label": to});
-    let internal = format!("{}.*", names::INTERNAL_LABEL_PREFIX);
-    let loopback = r"(?:127\.0\.0\.1|localhost|\[::1\])";
-    json!({
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "external_labels": external_labels},
-        "scrape_configs": [{
-            "job_name": names::JOB_ANNOTATIONS,
-            "file_sd_configs": [{"files": [names::TARGETS_GLOB]}],
-            "relabel_configs": [
-                {"source_labels": [names::META_SOURCE], "regex": names::SOURCE_ANNOTATION, "action": "keep"},
-                copy("__meta_kubernetes_namespace", "namespace"),
-                copy(names::POD_NAME.meta_label, "pod"),
-                copy("__meta_kubernetes_pod_container_name", "container"),
-                {"source_labels": ["__address__"], "regex": format!(r"{loopback}(:\d+)?"), "action": "keep"},
-            ],
-            "metric_relabel_configs": [{"regex": internal, "action": "labeldrop"}],
-        }],
-        "remote_write": [{
-            "url": url,
-            "authorization": {"credentials_file": "secrets/remote/token"},
-            "queue_config": {"batch_send_deadline": "1s"},
-            "write_relabel_configs": [
-                {
-                    "source_labels": ["pod", names::POD_NAME.external_label],
-                    "regex": format!("{};(.+)", names::POD_NAME.placeholder),
-                    "target_label": "pod",
-                },
-                {
-                    "source_labels": ["instance", names::POD_IP.external_label],
-                    "regex": format!(r"{loopback}(:\d+);([^:]+)"),
-                    "target_label": "instance",
-                    "replacement": "$2$1",
-                },
-                {
-                    "source_labels": ["instance", names::POD_IP.external_label],
-                    "regex": format!(r"{loopback}(:\d+);(.*:.*)"),
-                    "target_label": "instance",
-                    "replacement": "[$2]$1",
-                },
-                {"regex": internal, "action": "labeldrop"},
-            ],
-        }],
-    })
-    .to_string()
+/// The pod after admission.
+fn injected(pod: &Value, template: &str) -> Value {
+    let review = support::reviews::creation(pod, NAMESPACE);
+    let policy = Policy { native_sidecars: true, ..Policy::default() };
+    let answer = admit(&serde_json::to_vec(&review).unwrap(), &support::catalog(template), &policy);
+    let Answer::Reviewed { body, .. } = answer else { panic!("{answer:?}") };
+    support::patched(pod, &body).expect("the pod is injected")
+}
+
+/// Name and content of the ConfigMap that a controller would deliver.
+fn config_map(template: &str) -> (String, String) {
+    let object = &manifest::read(template).unwrap()[0].object;
+    let settings = Settings::default();
+    let template = Template::read(object, &settings).unwrap();
+    let agent = validate::validate(&template, &settings).unwrap();
+    (config_map_name(&agent.id), render::render(&agent, NAMESPACE))
 }

@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::container::text;
 
 /// Keys and contents of the `ConfigMap`s or Secrets of a namespace, by name.
-pub(crate) type Objects = BTreeMap<&'static str, BTreeMap<&'static str, String>>;
+pub(crate) type Objects<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
 
 /// A pod on its node.
 pub(crate) struct Kubelet<'a> {
     /// As the API server stored it, with what scheduler and kubelet wrote: name, uid, node, addresses.
     pub(crate) pod: &'a Value,
-    pub(crate) config_maps: Objects,
-    pub(crate) secrets: Objects,
+    pub(crate) config_maps: Objects<'a>,
+    pub(crate) secrets: Objects<'a>,
 }
 
 impl Kubelet<'_> {
