@@ -151,9 +151,10 @@ fn it_passes_every_argument_unchanged(stage: &Stage) {
     assert_eq!(supervisor.next_line(), "agent");
     let received = fs::read_to_string(stage.path("arguments")).unwrap();
     let received: Vec<&str> = received.strip_suffix('\0').unwrap().split('\0').collect();
-    let config = format!("--config.file={}", stage.config().display());
-    let storage = format!("--storage.agent.path={}", stage.path("wal").display());
-    let expected: Vec<&str> = [config.as_str(), storage.as_str()].into_iter().chain(arguments).collect();
+    let words = stage.command_line(&arguments, 0);
+    let agent = stage.path("agent").display().to_string();
+    let (_, expected) = words.split_at(words.iter().position(|word| *word == agent).unwrap() + 1);
+    assert!(expected.len() > arguments.len() && expected.ends_with(&arguments.map(str::to_owned)));
     assert_eq!(received, expected);
     stop(supervisor, 143);
 }
@@ -305,20 +306,17 @@ fn data_limit(process: &str) -> String {
     line.split_whitespace().nth(3).unwrap().to_owned()
 }
 
-/// The part of an injected pod that a kubelet needs to start the agent.
+/// An injected pod of the goldens, with more arguments and its own limit: command and arguments are what a pod carries.
 fn pod(arguments: &[&str], limit_kib: u64) -> Value {
-    let mut args = vec![
-        format!("--config.file={}", names::CONFIG_FILE),
-        format!("--storage.agent.path={}", names::WAL_DIR),
-    ];
-    args.extend(arguments.iter().map(|&argument| argument.to_owned()));
-    json!({"spec": {"initContainers": [{
-        "name": names::CONTAINER,
-        "command": [
-            "/bin/sh", "-c", LOOP, "promsidecar", names::CONFIG_FILE, names::WAL_DIR, limit_kib.to_string(), "/bin/prometheus",
-        ],
-        "args": args,
-    }]}})
+    let golden = include_str!("golden/admission/review-replicaset/patched.yaml");
+    let mut pod: Value = serde_saphyr::from_str(golden).unwrap();
+    let agent = &mut pod["spec"]["initContainers"][0];
+    assert_eq!(agent["name"], names::CONTAINER);
+    agent["args"].as_array_mut().unwrap().extend(arguments.iter().map(|&argument| json!(argument)));
+    let limit = &mut agent["command"][6];
+    assert!(limit.as_str().unwrap().parse::<u64>().is_ok(), "the data limit is the third parameter: {limit}");
+    *limit = json!(limit_kib.to_string());
+    pod
 }
 
 /// A directory with everything that one run needs: configuration, log, agent, and programs that replace real ones.
