@@ -12,4 +12,5 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod webhook;
 pub mod workload;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -72,22 +72,32 @@ impl Shutdown {
     }
 }
 
-/// Turns SIGTERM and SIGINT into phases: the first drains, the second aborts.
-pub async fn follow_signals(shutdown: Shutdown) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        if shutdown.phase() == Phase::Serving {
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over; from here on they no longer end the process by themselves.
+    pub fn install() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Turns signals into phases: the first drains, the second aborts.
+    pub async fn follow(mut self, shutdown: Shutdown) {
+        loop {
+            let name = tokio::select! {
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
+            };
+            if shutdown.phase() > Phase::Serving {
+                tracing::warn!(signal = name, "exiting at once");
+                return shutdown.abort();
+            }
             tracing::info!(signal = name, "draining; a second signal exits at once");
             shutdown.drain();
-        } else {
-            tracing::warn!(signal = name, "second signal: exiting at once");
-            shutdown.abort();
-            return Ok(());
         }
     }
 }
@@ -141,6 +151,21 @@ impl Supervisor {
     ) {
         let id = self.tasks.spawn(task).id();
         self.names.insert(id, name);
+    }
+
+    /// Starts a task that lasts until [`Phase::Stopping`], and is dropped then.
+    pub fn spawn_until_stop(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let shutdown = self.shutdown.clone();
+        self.spawn(name, async move {
+            tokio::select! {
+                ended = task => ended,
+                () = shutdown.reached(Phase::Stopping) => Ok(()),
+            }
+        });
     }
 
     /// Waits until every task has ended. The first that ends early or fails begins the shutdown, and its error is returned

@@ -1,0 +1,46 @@
+//! The HTTPS server of admission. IO.
+//!
+//! Input: listeners, an [`Admit`] that decides, a certificate, limits and a [`crate::shutdown::Shutdown`], all passed in, so that tests and the
+//! demo own them. Output: responses, metrics and logs. No decision about pods is made here.
+
+use std::sync::Arc;
+
+use crate::admission::{self, Answer, Policy};
+use crate::store::Store;
+
+pub mod admin;
+pub mod certificate;
+pub mod config;
+mod connection;
+mod refusals;
+pub mod router;
+pub mod run;
+pub mod server;
+pub mod tls;
+
+/// Answers the bytes of one review. Synchronous: it takes microseconds and is called in line.
+pub trait Admit: Send + Sync {
+    /// The answer to `body`.
+    fn admit(&self, body: &[u8]) -> Answer;
+}
+
+/// Any function of the body, for tests.
+impl<F: Fn(&[u8]) -> Answer + Send + Sync> Admit for F {
+    fn admit(&self, body: &[u8]) -> Answer {
+        self(body)
+    }
+}
+
+/// The real one: the pure core over the store's present snapshot.
+pub struct Core {
+    /// Templates and namespaces.
+    pub store: Arc<dyn Store>,
+    /// The operator's choices.
+    pub policy: Policy,
+}
+
+impl Admit for Core {
+    fn admit(&self, body: &[u8]) -> Answer {
+        admission::admit(body, &self.store.catalog(), &self.policy)
+    }
+}

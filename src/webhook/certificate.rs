@@ -1,0 +1,80 @@
+//! Our own certificate authority and serving certificate, in memory. IO: randomness.
+//!
+//! Input: the names that clients use. Output: ECDSA P-256 certificates; the authority's key never leaves this value and is
+//! never written anywhere. The serving certificate is short-lived and renewed from the same authority, so clients that
+//! trust it notice nothing.
+
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Clients whose clock is behind ours still accept a new certificate.
+const CLOCK_SKEW: Duration = Duration::from_hours(1);
+const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
+/// Lifetime of a serving certificate.
+pub const LEAF_LIFETIME: Duration = Duration::from_hours(90 * 24);
+
+/// A certificate with its key.
+#[derive(Debug)]
+pub struct Leaf {
+    /// The chain as it is sent.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key of the first certificate.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// A certificate authority for one process.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    /// A new authority.
+    pub fn new(now: SystemTime) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(Vec::new(), "promsidecar CA", now, AUTHORITY_LIFETIME)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// The authority's certificate, for clients.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A new serving certificate for these DNS names and addresses, at least one.
+    pub fn leaf(&self, names: &[String], now: SystemTime) -> Result<Leaf, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(names.to_vec(), "promsidecar", now, LEAF_LIFETIME)?;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Leaf {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        })
+    }
+}
+
+fn params(
+    names: Vec<String>,
+    common_name: &str,
+    now: SystemTime,
+    lifetime: Duration,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.remove(DnType::CommonName);
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + lifetime).into();
+    Ok(params)
+}

@@ -1,0 +1,158 @@
+//! Routes of the webhook: HTTP in, [`Answer`] out as HTTP. IO: reads bodies.
+//!
+//! Input: requests of the API server. Output: 200 with a review, 500 where the failure policy has to decide, 400 for what
+//! is no review, and what each limit answers. The query `?timeout=` is a hint rounded up to whole seconds and is ignored.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
+
+use super::Admit;
+use super::config::Limits;
+use super::refusals::Refusals;
+use crate::admission::Answer;
+use crate::metrics::{Limit, Metrics};
+use crate::shutdown::{Phase, Shutdown, panic_message};
+
+/// Paths that answer reviews: one for each entry of the registration, by who asks (`namespace`, `pod`) and by who requires
+/// the agent (`ns`, `pod`, `no`one), and a plain one.
+pub const PATHS: [&str; 7] = [
+    "/mutate",
+    "/mutate/namespace/ns",
+    "/mutate/namespace/pod",
+    "/mutate/namespace/no",
+    "/mutate/pod/ns",
+    "/mutate/pod/pod",
+    "/mutate/pod/no",
+];
+
+struct App {
+    admit: Arc<dyn Admit>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    in_flight: Semaphore,
+    refusals: Refusals,
+}
+
+/// The routes. Responses close their connection once `shutdown` drains: the API server would otherwise keep using it.
+pub fn router(admit: Arc<dyn Admit>, metrics: Arc<Metrics>, limits: Limits, shutdown: Shutdown) -> Router {
+    let on_panic = CountPanic(Arc::clone(&metrics));
+    let in_flight = Semaphore::new(limits.max_in_flight);
+    let app = Arc::new(App { admit, metrics, limits, in_flight, refusals: Refusals::default() });
+    let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, post(mutate)));
+    routes
+        .with_state(app)
+        .layer(CatchPanicLayer::custom(on_panic))
+        .layer(middleware::from_fn_with_state(shutdown, close_while_draining))
+}
+
+/// Anything but an answer to a review, as text.
+type Refused = (StatusCode, String);
+
+async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
+    let start = Instant::now();
+    let _in_flight = app.metrics.in_flight();
+    let (head, body) = request.into_parts();
+    if !is_json(&head.headers) {
+        let text = "Content-Type must be application/json".to_owned();
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
+    }
+    let Ok(_permit) = app.in_flight.try_acquire() else {
+        app.metrics.rejected(Limit::InFlight);
+        // At once and without Retry-After, which would make the API server wait and try again within its timeout.
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many reviews in flight".to_owned()).into_response();
+    };
+    match app.read(&head.headers, body).await {
+        Ok(body) => {
+            let response = app.answer(&body);
+            app.metrics.took(start.elapsed());
+            response
+        }
+        Err(refused) => refused.into_response(),
+    }
+}
+
+impl App {
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
+        let limit = self.limits.max_body;
+        let too_large = || {
+            self.metrics.rejected(Limit::BodySize);
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+        };
+        let declared =
+            headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(self.limits.body, Limited::new(body, limit).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
+            Err(_elapsed) => {
+                self.metrics.rejected(Limit::BodyTime);
+                let text = format!("the body took longer than {:?}", self.limits.body);
+                Err((StatusCode::REQUEST_TIMEOUT, text))
+            }
+        }
+    }
+
+    fn answer(&self, body: &[u8]) -> Response {
+        let answer = self.admit.admit(body);
+        self.metrics.review(&answer);
+        match answer {
+            Answer::Reviewed { body, outcome } => {
+                self.refusals.log(&outcome, Instant::now());
+                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+            }
+            Answer::Failed { message, outcome } => {
+                self.refusals.log(&outcome, Instant::now());
+                (StatusCode::INTERNAL_SERVER_ERROR, message).into_response()
+            }
+            Answer::Unreadable { message } => {
+                // The message may quote the body, so it goes to the caller alone.
+                tracing::debug!(bytes = body.len(), "unreadable review");
+                (StatusCode::BAD_REQUEST, message).into_response()
+            }
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+async fn close_while_draining(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    // Looked at after the handler: a drain that began meanwhile closes this connection already.
+    if shutdown.phase() > Phase::Serving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Answers 500 for a panic, so that the failure policy decides, and counts it; the hook has logged it.
+#[derive(Clone)]
+struct CountPanic(Arc<Metrics>);
+
+impl ResponseForPanic for CountPanic {
+    type ResponseBody = Body;
+
+    fn response_for_panic(&mut self, payload: Box<dyn Any + Send + 'static>) -> Response<Body> {
+        self.0.panic();
+        tracing::error!(message = panic_message(payload.as_ref()), "review panicked");
+        (StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
+    }
+}

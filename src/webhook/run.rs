@@ -1,0 +1,146 @@
+//! The webhook as a process: everything is put together here. IO.
+//!
+//! Input: a validated [`Config`]. Output: returns after a signal, when everything is finished.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context;
+
+use super::admin::Status;
+use super::certificate::Authority;
+use super::config::{Certificate, Config};
+use super::server::{self, Listeners};
+use super::tls::{self, Keeper, Slot, Source};
+use super::{Admit, Core};
+use crate::metrics::Metrics;
+use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
+use crate::store::Store;
+use crate::store::files::{self, FileStore};
+
+/// Serves until the shutdown is over; whether it was orderly.
+pub async fn run(config: Config) -> anyhow::Result<bool> {
+    let shutdown = Shutdown::default();
+    let signals = tokio::spawn(Signals::install()?.follow(shutdown.clone()));
+    let listeners = Listeners {
+        webhook: bind("--listen", config.listen)?,
+        admin: bind("--admin-listen", config.admin_listen)?,
+    };
+    let (webhook, admin) = (listeners.webhook.local_addr()?, listeners.admin.local_addr()?);
+
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(FileStore::new(config.templates.clone(), config.settings.clone()));
+    store.poll();
+    store.readiness().map_err(|why| anyhow::anyhow!("--templates: {why}; name a directory of manifests"))?;
+
+    let slot = Arc::new(Slot::default());
+    let now = SystemTime::now();
+    let mut keeper = Keeper::new(source(&config.certificate, now)?, Arc::clone(&slot), Arc::clone(&metrics));
+    keeper.refresh(now);
+
+    let admit: Arc<dyn Admit> = Arc::new(Core { store: Arc::clone(&store) as _, policy: config.policy });
+    let status =
+        Status { store: Arc::clone(&store) as _, certificate: slot, metrics, shutdown: shutdown.clone() };
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    supervisor.spawn_until_stop("watching templates", store.watch(files::POLL_INTERVAL));
+    supervisor.spawn_until_stop("watching the certificate", keeper.keep(tls::POLL_INTERVAL));
+    let serve = server::serve(listeners, admit, status, config.limits, config.drain_time);
+    supervisor.spawn("serving", serve);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %webhook,
+        admin = %admin,
+        templates = %config.templates.display(),
+        "promsidecar webhook started"
+    );
+    let ended = supervisor.join().await;
+    signals.abort();
+    ended?;
+    tracing::info!("stopped");
+    Ok(shutdown.phase() < Phase::Aborting)
+}
+
+/// Binds an address given by `flag`.
+pub fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).map_err(|error| {
+        let fix = match error.kind() {
+            io::ErrorKind::AddrInUse => "another process listens there: stop it or choose another port",
+            io::ErrorKind::AddrNotAvailable => {
+                "this host has no such address: use 0.0.0.0, [::] or one of its own"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
+            _ => "choose another address",
+        };
+        anyhow::anyhow!("{flag} {address}: {error}; {fix}")
+    })
+}
+
+fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> {
+    Ok(match certificate {
+        Certificate::Files { certificate, key } => {
+            Source::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+        Certificate::Own { names, ca_out } => {
+            let authority = Authority::new(now).context("making a certificate authority")?;
+            if let Some(path) = ca_out {
+                write_atomically(path, authority.pem().as_bytes())
+                    .with_context(|| format!("--ca-out {}: cannot be written", path.display()))?;
+            }
+            Source::Own { authority, names: names.clone() }
+        }
+    })
+}
+
+/// Writes a file such that readers see the old content or the new, never a part.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = File::create(&temporary)
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bind, write_atomically};
+
+    #[test]
+    fn a_taken_port_is_named_with_its_flag_and_the_fix() {
+        let taken = bind("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind("--listen", address).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "--listen {address}: Address already in use (os error 98); another process listens there: stop it or choose another port"
+            )
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crt");
+        write_atomically(&path, b"old").unwrap();
+        write_atomically(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert!(write_atomically(&directory.path().join("missing/ca.crt"), b"new").is_err());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}
