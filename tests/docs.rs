@@ -94,10 +94,12 @@ fn reasons() -> String {
          Why a pod got no agent. The rows of the table are tried in this order, and the first that applies is the reason.\n\
          The same word stands in the admission warning, the audit annotations, the pod's annotation\n\
          `sidecar.prometheus.io/skipped`, the metrics and the log. `promsidecar explain REASON` prints its section.\n\n\
-         - *Told*: whether the user gets a warning, or a denial where an agent is required.\n\
+         - *Told*: whether the pod's owner hears of it, by a warning or by a denial.\n\
          - *Marks the pod*: whether a pod that is admitted without its agent gets the annotation\n  \
          `sidecar.prometheus.io/skipped` and the label `sidecar.prometheus.io/injected: \"false\"`.\n\
          - *If required*: what becomes of the pod where `sidecar.prometheus.io/required` is \"true\" on the pod or its namespace.\n\n\
+         Names of templates in other namespaces do not leak: where such a template is not claimed or not permitted, the pod's\n\
+         owner reads `template-not-found`. The true reason stands in the audit annotations, the metrics and the log.\n\n\
          This file is made from the table in `src/admission/reason.rs`; `make golden` writes it.\n\n\
          | # | reason | told | marks the pod | if required |\n\
          | --- | --- | --- | --- | --- |\n",
