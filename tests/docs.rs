@@ -7,10 +7,14 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use promsidecar::admission::reason::TABLE;
-use promsidecar::names;
+use promsidecar::admission::catalog::Catalog;
+use promsidecar::admission::reason::{Reason, TABLE};
+use promsidecar::admission::status::{self, Status};
+use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::{names, workload};
 use serde_json::Value;
 use support::golden::compare;
+use support::reviews;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -147,7 +151,9 @@ fn every_key_of_the_code_is_documented_and_no_other() {
     let source = read("src/names.rs");
     let quoted = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1));
     let known: BTreeSet<&str> = quoted.filter(|text| text.contains('/') && !text.starts_with('/')).collect();
-    for key in [names::INJECT, names::SELF_MONITOR, names::SKIPPED, names::CONTROLLER_ID, names::SAFE_TO_EVICT] {
+    for key in
+        [names::INJECT, names::SELF_MONITOR, names::SKIPPED, names::CONTROLLER_ID, names::SAFE_TO_EVICT]
+    {
         assert!(known.contains(key), "{key} is found in names.rs: {known:?}");
     }
     // Prefixes are no keys, jobs are no annotations.
@@ -219,7 +225,8 @@ fn every_relative_link_leads_somewhere() {
             Line::Prose(text) => Some(text),
             _ => None,
         });
-        for link in prose.flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next()) {
+        for link in prose.flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next())
+        {
             if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
@@ -248,21 +255,48 @@ fn every_relative_link_leads_somewhere() {
 
 #[test]
 fn every_example_in_yaml_and_json_can_be_read() {
-    let mut read = 0;
+    let (mut yaml, mut json) = (0, 0);
     for path in documents() {
         let text = fs::read_to_string(&path).expect("a document can be read");
         for block in blocks(&text, "yaml") {
-            for document in block.split("\n---\n") {
-                let parsed = serde_saphyr::from_str::<Value>(document);
-                assert!(parsed.is_ok(), "{}: {parsed:?}\n{document}", path.display());
-                read += 1;
-            }
+            let parsed = serde_saphyr::from_multiple::<Value>(&block);
+            assert!(parsed.is_ok(), "{}: {parsed:?}\n{block}", path.display());
+            yaml += 1;
         }
         for block in blocks(&text, "json") {
             let parsed = serde_json::from_str::<Value>(&block);
             assert!(parsed.is_ok(), "{}: {parsed:?}\n{block}", path.display());
-            read += 1;
+            json += 1;
         }
     }
-    assert!(read > 5, "examples were looked at: {read}");
+    assert!(yaml > 0 && json > 0, "examples were found: {yaml} in YAML, {json} in JSON");
+}
+
+#[test]
+fn the_example_workload_asks_correctly_for_a_template() {
+    let document = read("docs/annotations.md");
+    let examples = blocks(&document, "yaml");
+    let examples = examples.iter().map(|block| serde_saphyr::from_str::<Value>(block).expect("YAML"));
+    let workloads: Vec<_> = examples.filter(workload::has_pod).collect();
+    let [example] = &workloads[..] else { panic!("one workload is shown: {workloads:?}") };
+    let pod = workload::pod(example).expect("a workload has a pod");
+    let body = serde_json::to_vec(&reviews::creation(&pod, "team-a")).expect("a value serialises");
+    // Without templates, a pod whose annotations are all good gets as far as the search for one.
+    let Answer::Reviewed { outcome, .. } = admit(&body, &Catalog::default(), &Policy::default()) else {
+        panic!("the example's review is answered");
+    };
+    assert_eq!(outcome.reason, Some(Reason::TemplateNotFound), "{outcome:?}");
+}
+
+#[test]
+fn the_example_status_is_as_the_code_writes_it() {
+    let document = read("docs/annotations.md");
+    let [example] = &blocks(&document, "json")[..] else { panic!("one status is shown") };
+    let parsed: Status<'_> = serde_json::from_str(example).expect("the example is a status");
+    assert_eq!(parsed.version, status::VERSION);
+    let (written, shown): (Value, Value) = (
+        serde_json::from_str(&parsed.to_json()).expect("a status is JSON"),
+        serde_json::from_str(example).expect("the example is JSON"),
+    );
+    assert_eq!(written, shown);
 }

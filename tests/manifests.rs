@@ -132,9 +132,8 @@ fn requirement_matches(requirement: &Value, labels: &BTreeMap<&str, &str>) -> bo
 
 /// The known expressions and what they say about a pod's annotations.
 fn expression_matches(expression: &str, annotations: &BTreeMap<&str, &str>) -> bool {
-    let present = |key: &str| {
-        format!("has(object.metadata.annotations) && '{key}' in object.metadata.annotations")
-    };
+    let present =
+        |key: &str| format!("has(object.metadata.annotations) && '{key}' in object.metadata.annotations");
     let compare = |key: &str, comparison: &str| {
         format!("{} && object.metadata.annotations['{key}'].lowerAscii() {comparison}", present(key))
     };
@@ -198,8 +197,7 @@ fn the_path_says_who_asked_and_who_requires() {
     for combination in Combination::all() {
         for entry in called(&registration, &combination, "team-a") {
             let asked = if combination.pod_inject.is_some() { "pod" } else { "namespace" };
-            let truthy =
-                |value: Option<&str>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+            let truthy = |value: Option<&str>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
             let required = match (truthy(combination.label_required), truthy(combination.pod_required)) {
                 (true, _) => "ns",
                 (false, true) => "pod",
