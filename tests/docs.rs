@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::reason::{Reason, TABLE};
+use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::template::Settings;
 use promsidecar::{names, workload};
 use serde_json::Value;
 use support::golden::compare;
-use support::reviews;
+use support::{reviews, template_id};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -308,4 +310,23 @@ fn the_example_status_is_as_the_code_writes_it() {
         serde_json::from_str(example).expect("the example is JSON"),
     );
     assert_eq!(written, shown);
+}
+
+#[test]
+fn the_pod_shown_in_the_readme_has_the_names_of_the_code() {
+    let document = read("README.md");
+    let [shown] = &blocks(&document, "diff")[..] else { panic!("one pod is shown") };
+    let defaults = Settings::default();
+    let expected = [
+        format!("image: {}:{}", defaults.agent_image, defaults.agent_version),
+        format!("configMap: {{name: {}, ", config_map_name(&template_id("team-a/shop"))),
+        format!("- name: {}", names::CONTAINER),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_CONFIG, names::CONFIG_DIR),
+        format!("name: {}, mountPath: {}}}", names::VOLUME_WAL, names::WAL_DIR),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_NO_TOKEN, names::TOKEN_DIR),
+        format!("{}: {}", names::SAFE_TO_EVICT, names::VOLUME_WAL),
+        format!("promsidecar, {}, {}, ", names::CONFIG_FILE, names::WAL_DIR),
+    ];
+    let missing: Vec<_> = expected.iter().filter(|text| !shown.contains(text.as_str())).collect();
+    assert!(missing.is_empty(), "the example lacks {missing:?}");
 }
