@@ -1,5 +1,7 @@
 //! The documents: what they say about names, reasons and targets is compared with the code.
 
+#![expect(clippy::panic, reason = "a helper of a test fails the test")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::reason::{Reason, TABLE};
+use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::template::Settings;
 use promsidecar::{names, workload};
 use serde_json::Value;
 use support::golden::compare;
-use support::reviews;
+use support::{reviews, template_id};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -156,9 +160,16 @@ fn every_key_of_the_code_is_documented_and_no_other() {
     {
         assert!(known.contains(key), "{key} is found in names.rs: {known:?}");
     }
-    // Prefixes are no keys, jobs are no annotations.
-    let not_keys = [names::PREFIX, names::COMMUNITY_PREFIX, names::JOB_ANNOTATIONS, names::JOB_AGENT];
-    let keys = known.iter().filter(|key| !not_keys.contains(key) && !key.ends_with(".json"));
+    // Prefixes, jobs and paths have a slash as well.
+    let not_keys = [
+        names::PREFIX,
+        names::COMMUNITY_PREFIX,
+        names::JOB_ANNOTATIONS,
+        names::JOB_AGENT,
+        names::TARGETS_PATH,
+        names::TARGETS_GLOB,
+    ];
+    let keys = known.iter().filter(|key| !not_keys.contains(key));
     let missing: Vec<_> = keys.filter(|key| !document.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/annotations.md lacks {missing:?}");
 
@@ -299,4 +310,23 @@ fn the_example_status_is_as_the_code_writes_it() {
         serde_json::from_str(example).expect("the example is JSON"),
     );
     assert_eq!(written, shown);
+}
+
+#[test]
+fn the_pod_shown_in_the_readme_has_the_names_of_the_code() {
+    let document = read("README.md");
+    let [shown] = &blocks(&document, "diff")[..] else { panic!("one pod is shown") };
+    let defaults = Settings::default();
+    let expected = [
+        format!("image: {}:{}", defaults.agent_image, defaults.agent_version),
+        format!("configMap: {{name: {}, ", config_map_name(&template_id("team-a/shop"))),
+        format!("- name: {}", names::CONTAINER),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_CONFIG, names::CONFIG_DIR),
+        format!("name: {}, mountPath: {}}}", names::VOLUME_WAL, names::WAL_DIR),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_NO_TOKEN, names::TOKEN_DIR),
+        format!("{}: {}", names::SAFE_TO_EVICT, names::VOLUME_WAL),
+        format!("promsidecar, {}, {}, ", names::CONFIG_FILE, names::WAL_DIR),
+    ];
+    let missing: Vec<_> = expected.iter().filter(|text| !shown.contains(text.as_str())).collect();
+    assert!(missing.is_empty(), "the example lacks {missing:?}");
 }
