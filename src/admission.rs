@@ -8,11 +8,29 @@ use std::collections::BTreeSet;
 use crate::template::agent::TemplateId;
 
 pub mod catalog;
+pub mod decision;
+mod fragment;
+pub mod hints;
+pub mod inject;
+pub mod json;
+mod lookup;
+pub mod owner;
+pub mod patch;
+pub mod pod;
 pub mod reason;
+pub mod request;
+mod resources;
+pub mod review;
 pub mod sidecar;
+pub mod status;
+mod targets;
 
 use catalog::Catalog;
+use decision::{Decision, Refusal, Verdict};
+use owner::Workload;
+use pod::PodView;
 use reason::Reason;
+use review::{MAX_WARNING, Response, one_line};
 
 /// The operator's choices that decide about pods.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -84,6 +102,89 @@ pub struct RefusalLog {
 
 /// Answers one review.
 pub fn admit(body: &[u8], catalog: &Catalog, policy: &Policy) -> Answer {
-    let _ = (body, catalog, policy);
-    Answer::Unreadable { message: String::new() }
+    let request = match review::read(body) {
+        Ok(request) => request,
+        Err(error) => return Answer::Unreadable { message: error.to_string() },
+    };
+    let uid = request.uid.text();
+    if let Some(mismatch) = request.mismatch() {
+        let warnings = vec![warning(&format_args!("the webhook is {mismatch}"))];
+        return reviewed(uid, &Response { warnings, ..Response::default() }, Outcome::skipped(None, None));
+    }
+    let missing = PodView::default();
+    let pod = request.object.value().unwrap_or(&missing);
+    let namespace = request.namespace.text();
+    let decision = decision::decide(namespace, pod, catalog, policy);
+    conclude(uid, namespace, pod, decision)
+}
+
+/// Turns a decision into the answer on the wire.
+fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_>) -> Answer {
+    match decision.verdict {
+        Verdict::Inject(injected) => {
+            let (injection, injected) = *injected;
+            let audit = vec![
+                ("decision", "injected".to_owned()),
+                ("template", injection.entry.id.to_string()),
+                ("mode", injection.mode.word().to_owned()),
+            ];
+            let warnings = injected.warnings.iter().map(warning).collect();
+            let response = Response { denied: None, warnings, audit, patch: Some(injected.patch) };
+            let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None };
+            reviewed(uid, &response, outcome)
+        }
+        Verdict::Refuse(refusal) => refuse(uid, namespace, pod, &refusal, decision.required),
+    }
+}
+
+fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, required: bool) -> Answer {
+    let reason = refusal.reason;
+    if reason.is_silent() {
+        let warnings = refusal.warning.iter().map(warning).collect();
+        let response = Response { warnings, ..Response::default() };
+        return reviewed(uid, &response, Outcome::skipped(Some(reason), None));
+    }
+    let log = RefusalLog {
+        namespace: namespace.to_owned(),
+        workload: Workload::of(pod).to_string(),
+        detail: refusal.detail.clone(),
+    };
+    if required && reason == Reason::InternalError {
+        let message = format!("{}: {}", reason.word(), refusal.detail);
+        return Answer::Failed { message, outcome: Outcome::skipped(Some(reason), Some(log)) };
+    }
+    let denied = required && reason.denies_if_required();
+    let audit = vec![
+        ("decision", if denied { "denied" } else { "skipped" }.to_owned()),
+        ("reason", reason.word().to_owned()),
+        ("detail", one_line(&refusal.detail, 512)),
+    ];
+    let (told, detail) = refusal.public();
+    let mut response = Response { audit, ..Response::default() };
+    let mut outcome = Outcome::skipped(Some(reason), Some(log));
+    if denied {
+        let fix = told.row().fix;
+        response.denied = Some(one_line(&format_args!("{}: {detail}; {fix}", told.word()), 1024));
+        outcome.kind = OutcomeKind::Denied;
+    } else {
+        response.warnings = vec![warning(&format_args!("not injected: {}: {detail}", told.word()))];
+        if reason.marks_pod() {
+            response.patch = inject::mark(pod, told, detail);
+        }
+    }
+    reviewed(uid, &response, outcome)
+}
+
+fn warning(text: &impl std::fmt::Display) -> String {
+    one_line(&format_args!("promsidecar: {text}"), MAX_WARNING)
+}
+
+fn reviewed(uid: &str, response: &Response, outcome: Outcome) -> Answer {
+    Answer::Reviewed { body: response.write(uid), outcome }
+}
+
+impl Outcome {
+    const fn skipped(reason: Option<Reason>, refusal: Option<RefusalLog>) -> Self {
+        Self { kind: OutcomeKind::Skipped, reason, refusal }
+    }
 }

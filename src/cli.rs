@@ -10,8 +10,11 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub mod cluster;
 pub mod demo;
 pub mod explain;
+pub mod input;
+pub mod policy;
 pub mod render;
 pub mod settings;
 pub mod validate;

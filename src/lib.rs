@@ -13,3 +13,4 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod webhook;
+pub mod workload;

@@ -79,6 +79,15 @@ pub struct NamespaceMeta {
 }
 
 impl NamespaceMeta {
+    /// A namespace that says nothing, or that is not known.
+    pub const UNKNOWN: Self = Self {
+        inject: None,
+        required: None,
+        template: None,
+        allowed_secrets: BTreeSet::new(),
+        first_uid: None,
+    };
+
     /// Reads labels and annotations of a Namespace by look-up functions, so that any representation serves.
     pub fn new<'a>(
         label: impl Fn(&str) -> Option<&'a str>,
@@ -98,6 +107,15 @@ impl NamespaceMeta {
         }
     }
 }
+
+/// A namespace that says nothing, or that is not known.
+pub static UNKNOWN_NAMESPACE: NamespaceMeta = NamespaceMeta {
+    inject: None,
+    required: None,
+    template: None,
+    allowed_secrets: BTreeSet::new(),
+    first_uid: None,
+};
 
 /// Items of a comma list, trimmed, empty ones left out.
 pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {

@@ -68,7 +68,7 @@ pub const TABLE: [Row; 19] = [
         event: "AlreadyInjected",
         meaning: "the pod already has its agent",
         cause: "the pod carries our container and our status annotation: a second admission pass, or a manifest that was injected offline",
-        fix: "nothing to do; to inject afresh, run promsidecar uninject on the manifest first",
+        fix: "nothing to do; to inject afresh, take our container, volumes, annotations and label out of the manifest",
     },
     Row {
         reason: Reason::NamespaceExcluded,
@@ -180,7 +180,7 @@ pub const TABLE: [Row; 19] = [
         event: "NameTaken",
         meaning: "a foreign container or volume has one of our names",
         cause: "a container named prometheus-agent without our status, or a volume named promsidecar, promsidecar-wal or promsidecar-notoken",
-        fix: "rename the container or volume, or remove the left-over of an earlier injection with promsidecar uninject",
+        fix: "rename the container or volume, or take the left-over of an earlier injection out of the manifest",
     },
     Row {
         reason: Reason::TooLarge,

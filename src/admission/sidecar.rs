@@ -1,5 +1,395 @@
 //! The agent's container and volumes. PURE.
+//!
+//! Input: a validated [`Agent`], once per template change; then a pod. Output: a [`Sidecar`] whose JSON fragments are
+//! serialised beforehand, and the few bytes that differ from pod to pod ([`SidecarFor`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::catalog::NamespaceMeta;
+use super::fragment::{Fragment, Hole};
+use super::pod::PodView;
+use super::resources::SidecarResources;
+use crate::names;
+use crate::template::agent::{
+    Agent, FileReference, FileSource, ModePreference, Resources, SecretEnv, TemplateId,
+};
+use crate::template::quantity::Quantity;
+use crate::template::version::reload_args;
+
+/// The supervision loop, as it stands in `command`. Its header explains it; the pod carries only the code.
+pub const SUPERVISOR: &str = include_str!("supervisor.sh");
+
+/// What an agent's data segment holds beyond its anonymous memory: 112–122 MB were measured in every version and build,
+/// so that with 80 MiB an agent gives up by itself at about three quarters of a 128 MiB limit, before the kernel acts.
+const DATA_SEGMENT_HEADROOM: Quantity = Quantity::from_mebibytes(80);
+const DEFAULT_UID: i64 = 65534;
+/// The default of 60 s blocks shutdown and reload while a receiver is dead; a native sidecar may get only 2 s.
+const MAX_FLUSH_MILLIS: u64 = 2000;
+
+/// How the agent's container is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Init container with `restartPolicy: Always` (KEP-753).
+    Native,
+    /// Ordinary container.
+    Container,
+}
+
+impl Mode {
+    /// As written in `status`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Container => "container",
+        }
+    }
+}
 
 /// A template compiled to JSON fragments: a request only splices.
 #[derive(Debug, Clone)]
-pub struct Sidecar {}
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one template, not states")]
+pub struct Sidecar {
+    /// The template.
+    pub id: TemplateId,
+    /// Its generation.
+    pub generation: i64,
+    /// First 16 hexadecimal digits of the SHA-256 of the pod-level part.
+    pub hash: String,
+    /// Whether a pod without hints may still be scraped.
+    pub selects_monitors: bool,
+    /// Names of all Secrets and `ConfigMap`s that the pod mounts or reads by environment.
+    pub objects: BTreeSet<String>,
+    /// Global scrape interval of the template.
+    pub scrape_interval: Duration,
+    /// Global scrape timeout of the template.
+    pub scrape_timeout: Duration,
+    /// Whether a target for the agent's own metrics is written.
+    pub self_monitor: bool,
+    mode: ModePreference,
+    supervised: bool,
+    fixed_port: bool,
+    resources: Resources,
+    memory_limit: Quantity,
+    wal_limit: Quantity,
+    container: Fragment,
+    volumes: Vec<(String, Fragment)>,
+}
+
+/// The per-pod choices of one sidecar.
+#[derive(Debug, Clone)]
+pub struct SidecarFor<'a> {
+    sidecar: &'a Sidecar,
+    mode: Mode,
+    required: bool,
+    flush_millis: u64,
+    port: Option<u16>,
+    uid: i64,
+    resources: SidecarResources,
+}
+
+impl Sidecar {
+    /// Compiles a template.
+    pub fn compile(agent: &Agent) -> Self {
+        let memory_limit = agent.memory_limit();
+        // Exceeding the volume's limit evicts the pod, so it stands above what the agent's flags let accumulate.
+        let wal_limit =
+            agent.wal_size_limit.unwrap_or_else(|| memory_limit.times(4).max(Quantity::from_mebibytes(1024)));
+        let container = container(agent);
+        let volumes = volumes(agent, wal_limit);
+        let mut digest = Sha256::new();
+        digest.update(container.fingerprint());
+        digest.update(format!("{:?}{:?}{wal_limit}{memory_limit}", agent.resources, agent.mode));
+        for (_, volume) in &volumes {
+            digest.update(volume.fingerprint());
+        }
+        Self {
+            id: agent.id.clone(),
+            generation: agent.generation,
+            hash: hex(&digest.finalize(), 8),
+            selects_monitors: agent.selects_monitors,
+            objects: agent.objects().into_iter().map(|(_, name)| name.to_owned()).collect(),
+            scrape_interval: agent.scrape_interval,
+            scrape_timeout: agent.scrape_timeout,
+            self_monitor: agent.self_monitor,
+            mode: agent.mode,
+            supervised: agent.supervised,
+            fixed_port: agent.fixed_port,
+            resources: agent.resources.clone(),
+            memory_limit,
+            wal_limit,
+            container,
+            volumes,
+        }
+    }
+
+    /// The mode on a cluster that runs native sidecars, or does not.
+    pub const fn mode(&self, native_sidecars: bool) -> Mode {
+        match self.mode {
+            ModePreference::Native => Mode::Native,
+            ModePreference::Container => Mode::Container,
+            ModePreference::Auto => {
+                if native_sidecars {
+                    Mode::Native
+                } else {
+                    Mode::Container
+                }
+            }
+        }
+    }
+
+    /// Names of the volumes that are added.
+    pub fn volume_names(&self) -> impl Iterator<Item = &str> {
+        self.volumes.iter().map(|(name, _)| &**name)
+    }
+
+    /// Whether Secrets or `ConfigMap`s are mounted or read.
+    pub fn has_credentials(&self) -> bool {
+        !self.objects.is_empty()
+    }
+
+    /// Makes the choices for one pod.
+    pub fn for_pod<'a>(
+        &'a self,
+        pod: &PodView<'_>,
+        namespace: &NamespaceMeta,
+        mode: Mode,
+        required: bool,
+    ) -> SidecarFor<'a> {
+        SidecarFor {
+            sidecar: self,
+            mode,
+            required,
+            flush_millis: (pod.grace_period_seconds() * 1000 / 3).min(MAX_FLUSH_MILLIS),
+            port: self.fixed_port.then(|| free_port(pod)),
+            uid: namespace.first_uid.unwrap_or(DEFAULT_UID),
+            resources: SidecarResources::for_pod(&self.resources, self.memory_limit, self.wal_limit, pod),
+        }
+    }
+}
+
+impl SidecarFor<'_> {
+    /// The fixed port, if the agent listens on one.
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Writes the container.
+    pub fn write_container(&self, out: &mut Vec<u8>) {
+        self.sidecar.container.write(out, |hole, out| self.fill(hole, out));
+    }
+
+    /// Names and writers of the volumes.
+    pub fn volumes(&self) -> impl Iterator<Item = (&str, impl Fn(&mut Vec<u8>))> {
+        self.sidecar.volumes.iter().map(move |(name, fragment)| {
+            (&**name, move |out: &mut Vec<u8>| fragment.write(out, |hole, out| self.fill(hole, out)))
+        })
+    }
+
+    fn fill(&self, hole: Hole, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        match hole {
+            Hole::FlushDeadline => out.extend_from_slice(number.format(self.flush_millis).as_bytes()),
+            Hole::ListenPort => out.extend_from_slice(number.format(self.port.unwrap_or(0)).as_bytes()),
+            Hole::Ports => {
+                if let Some(port) = self.port {
+                    let name = names::PORT_NAME;
+                    write!(
+                        out,
+                        "\"ports\":[{{\"name\":\"{name}\",\"containerPort\":{port},\"protocol\":\"TCP\"}}],"
+                    )
+                    .expect("invariant: memory takes every write");
+                }
+            }
+            Hole::DataLimit => {
+                let limit = self.resources.memory_limit().unwrap_or(self.sidecar.memory_limit);
+                let kibibytes = limit.plus(DATA_SEGMENT_HEADROOM).units() / 1024;
+                out.extend_from_slice(number.format(kibibytes).as_bytes());
+            }
+            Hole::Resources => {
+                if !self.resources.unstated {
+                    out.extend_from_slice(b"\"resources\":");
+                    self.resources.write(out);
+                    out.push(b',');
+                }
+            }
+            Hole::RunAsUser => out.extend_from_slice(number.format(self.uid).as_bytes()),
+            Hole::RestartPolicy => {
+                if self.mode == Mode::Native {
+                    out.extend_from_slice(b"\"restartPolicy\":\"Always\",");
+                }
+            }
+            Hole::Optional => {
+                if self.sidecar.supervised && !self.required {
+                    out.extend_from_slice(b",\"optional\":true");
+                }
+            }
+        }
+    }
+}
+
+/// Name of the `ConfigMap` with a template's configuration, the same in every namespace:
+/// `promsidecar-<template>-<8 hexadecimal digits of the SHA-256 of namespace/name>`.
+pub fn config_map_name(template: &TemplateId) -> String {
+    // 253 bytes for a name, less prefix, digits and the dashes between.
+    const ROOM: usize = 253 - "promsidecar-".len() - 1 - 8;
+    let name = template.name.get(..ROOM).unwrap_or(&template.name).trim_end_matches(['-', '.']);
+    let digits = hex(&Sha256::digest(template.to_string()), 4);
+    format!("promsidecar-{name}-{digits}")
+}
+
+fn hex(digest: &[u8], bytes: usize) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let nibbles = digest.iter().take(bytes).flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.filter_map(|nibble| DIGITS.get(usize::from(nibble))).collect()
+}
+
+/// The first port from [`names::PORT_NUMBER`] on that no container declares.
+fn free_port(pod: &PodView<'_>) -> u16 {
+    let declared: BTreeSet<u16> =
+        pod.all_containers().flat_map(|(container, _)| container.ports().map(|(number, _)| number)).collect();
+    (names::PORT_NUMBER..=u16::MAX).find(|port| !declared.contains(port)).unwrap_or(names::PORT_NUMBER)
+}
+
+/// The whole container object.
+fn container(agent: &Agent) -> Fragment {
+    let mut out = Fragment::default();
+    out.text("{\"name\":").json(names::CONTAINER).text(",\"image\":").json(&agent.image);
+    if let Some(policy) = &agent.image_pull_policy {
+        out.text(",\"imagePullPolicy\":").json(policy);
+    }
+    out.text(",\"command\":[");
+    if agent.supervised {
+        out.text("\"/bin/sh\",\"-c\",").json(SUPERVISOR.trim_end()).text(",\"promsidecar\",");
+        out.json(names::CONFIG_FILE)
+            .text(",")
+            .json(names::WAL_DIR)
+            .text(",\"")
+            .hole(Hole::DataLimit)
+            .text("\",");
+    }
+    out.text("\"/bin/prometheus\"],\"args\":[");
+    args(agent, &mut out);
+    out.text("],").hole(Hole::Ports).text("\"env\":").json(&env(agent)).text(",").hole(Hole::Resources);
+    out.hole(Hole::RestartPolicy);
+    out.text(concat!(
+        "\"securityContext\":{\"allowPrivilegeEscalation\":false,\"capabilities\":{\"drop\":[\"ALL\"]},",
+        "\"readOnlyRootFilesystem\":true,\"runAsNonRoot\":true,\"runAsUser\":"
+    ));
+    out.hole(Hole::RunAsUser).text(",\"seccompProfile\":{\"type\":\"RuntimeDefault\"}},\"volumeMounts\":");
+    let mut mounts = vec![
+        json!({"name": names::VOLUME_CONFIG, "mountPath": names::CONFIG_DIR, "readOnly": true}),
+        json!({"name": names::VOLUME_WAL, "mountPath": names::WAL_DIR}),
+        // Whatever is mounted here, the API server adds no token of its own and calls us no second time for it.
+        json!({"name": names::VOLUME_NO_TOKEN, "mountPath": names::TOKEN_DIR, "readOnly": true}),
+    ];
+    mounts.extend(agent.volume_mounts.iter().cloned());
+    out.json(&mounts).text("}");
+    out
+}
+
+/// The full argument list; the image's default arguments are for server mode.
+fn args(agent: &Agent, out: &mut Fragment) {
+    let mut fixed = vec!["--agent".to_owned(), format!("--config.file={}", names::CONFIG_FILE)];
+    fixed.extend(reload_args(agent.version));
+    fixed.push(format!("--storage.agent.path={}", names::WAL_DIR));
+    fixed.extend(STORAGE_ARGS.map(str::to_owned));
+    for arg in &fixed {
+        out.json(arg).text(",");
+    }
+    out.text("\"--storage.remote.flush-deadline=").hole(Hole::FlushDeadline).text("ms\",");
+    out.text("\"--web.listen-address=127.0.0.1:").hole(Hole::ListenPort).text("\"");
+    for flag in &agent.flags {
+        out.text(",").json(flag);
+    }
+}
+
+/// Small segments, truncated often: a pod's log is small, and churned series stay in memory until a truncation.
+const STORAGE_ARGS: [&str; 3] = [
+    "--storage.agent.wal-segment-size=10MB",
+    "--storage.agent.wal-truncate-frequency=5m",
+    "--storage.agent.retention.max-time=1h",
+];
+
+fn env(agent: &Agent) -> Vec<serde_json::Value> {
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
+    let mut env: Vec<_> = names::RUNTIME_FACTS.iter().map(|fact| field(fact.env, fact.field_path)).collect();
+    env.insert(1, field("POD_NAMESPACE", "metadata.namespace"));
+    env.push(json!({"name": "GOGC", "value": "50"}));
+    env.push(json!({"name": "GOMAXPROCS", "value": "1"}));
+    for SecretEnv { env: name, secret, key } in &agent.secret_env {
+        // An absent Secret must cost metrics, not the pod's start.
+        let reference = json!({"name": secret, "key": key, "optional": true});
+        env.push(json!({"name": name, "valueFrom": {"secretKeyRef": reference}}));
+    }
+    env.extend(agent.env.iter().cloned());
+    env
+}
+
+fn volumes(agent: &Agent, wal_limit: Quantity) -> Vec<(String, Fragment)> {
+    let mut wal = json!({"sizeLimit": wal_limit.to_string()});
+    if let Some(medium) = &agent.wal_medium {
+        wal["medium"] = json!(medium);
+    }
+    let plain = |value: serde_json::Value| {
+        let mut fragment = Fragment::default();
+        fragment.json(&value);
+        fragment
+    };
+    let no_token =
+        json!({"name": names::VOLUME_NO_TOKEN, "emptyDir": {"medium": "Memory", "sizeLimit": "4Ki"}});
+    let mut volumes = vec![
+        (names::VOLUME_CONFIG.to_owned(), config_volume(agent)),
+        (names::VOLUME_WAL.to_owned(), plain(json!({"name": names::VOLUME_WAL, "emptyDir": wal}))),
+        (names::VOLUME_NO_TOKEN.to_owned(), plain(no_token)),
+    ];
+    for volume in &agent.volumes {
+        let name = volume["name"].as_str().unwrap_or_default().to_owned();
+        volumes.push((name, plain(volume.clone())));
+    }
+    volumes
+}
+
+/// One projected volume: configuration, targets and credentials. Each key keeps its own path, so that kubelet updates
+/// reach the files (through `subPath` they would not).
+fn config_volume(agent: &Agent) -> Fragment {
+    let item = |key: &str, path: &str| json!({"key": key, "path": path});
+    let mut out = Fragment::default();
+    out.text("{\"name\":")
+        .json(names::VOLUME_CONFIG)
+        .text(",\"projected\":{\"sources\":[{\"configMap\":{\"name\":");
+    out.json(&config_map_name(&agent.id)).text(",\"items\":");
+    out.json(&[item(names::CONFIG_KEY, names::CONFIG_KEY)]).hole(Hole::Optional).text("}},");
+    let targets = json!({
+        "path": names::TARGETS_PATH,
+        "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", names::TARGETS)},
+    });
+    out.text("{\"downwardAPI\":{\"items\":").json(&[targets]).text("}}");
+    let mut sources: BTreeMap<(FileSource, &str, bool), Vec<&FileReference>> = BTreeMap::new();
+    for file in &agent.files {
+        sources.entry((file.source, &file.name, file.essential)).or_default().push(file);
+    }
+    for ((source, name, essential), files) in sources {
+        let kind = match source {
+            FileSource::Secret => "secret",
+            FileSource::ConfigMap => "configMap",
+        };
+        let items: Vec<_> = files.iter().map(|file| item(&file.key, &file.path())).collect();
+        out.text(",{\"").text(kind).text("\":{\"name\":").json(name).text(",\"items\":").json(&items);
+        if essential {
+            out.hole(Hole::Optional);
+        } else {
+            out.text(",\"optional\":true");
+        }
+        out.text("}}");
+    }
+    out.text("]}}");
+    out
+}

@@ -79,7 +79,10 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
                 catalog.insert_namespace(id.name, namespace(metadata));
             } else {
                 let previous = previous.template(&id.namespace, &id.name).map(AsRef::as_ref);
-                catalog.insert_template(compile(&document.object, settings, previous));
+                match compile(&document.object, settings, previous) {
+                    Ok(compiled) => catalog.insert_template(compiled.entry),
+                    Err(error) => report(error.to_string()),
+                }
             }
         }
     }

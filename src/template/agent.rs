@@ -8,8 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
+use super::prometheus::{Global, Limits, RemoteWrite, Runtime};
 use super::quantity::Quantity;
 use super::version::Version;
+use super::violation::Warning;
 
 /// Namespace and name of a template.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,6 +152,52 @@ pub struct Agent {
     pub spec: PrometheusAgentSpec,
     /// What the template says without effect, sorted by path.
     pub ignored: Vec<IgnoredField>,
+    /// The checked parts of the configuration, for `render`.
+    pub config: ConfigParts,
+}
+
+/// The checked parts of a template's configuration, without the labels of the pod's identity and without jobs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ConfigParts {
+    /// `global` with the template's external labels and limits.
+    pub global: Global,
+    /// `runtime`.
+    pub runtime: Option<Runtime>,
+    /// `remote_write` with the template's relabelings.
+    pub remote_write: Vec<RemoteWrite>,
+    /// Limits that upstream writes on every job.
+    pub job_limits: Limits,
+    /// `honor_timestamps` of every job.
+    pub honor_timestamps: Option<bool>,
+    /// Pod labels that become target labels, in the form in which discovery spells them.
+    pub pod_target_labels: Vec<String>,
+    /// Label that every series carries with the pod's namespace.
+    pub enforced_namespace_label: Option<String>,
+    /// Limits that the template does not state.
+    pub derived: Derived,
+    /// What is used as written, but should make its author think again. Sorted by path.
+    pub warnings: Vec<Warning>,
+    /// Secrets and `ConfigMap`s that `env` and `volumes` of the agent read.
+    pub referenced_objects: BTreeSet<(FileSource, String)>,
+}
+
+/// Limits derived from the agent's memory; absent where the template states its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Derived {
+    /// `sample_limit`.
+    pub sample_limit: Option<u64>,
+    /// `body_size_limit`.
+    pub body_size_limit: Option<String>,
+}
+
+impl Resources {
+    /// The memory that an agent with these resources may use: the limit, else the default, never below the request.
+    pub fn memory_limit(&self) -> Quantity {
+        self.limits.get("memory").copied().unwrap_or_else(|| {
+            let request = self.requests.get("memory").copied().unwrap_or_default();
+            request.max(Agent::DEFAULT_MEMORY_LIMIT)
+        })
+    }
 }
 
 impl Agent {
@@ -158,9 +206,15 @@ impl Agent {
 
     /// The memory that the agent may use: the template's limit, else the default, never below its request.
     pub fn memory_limit(&self) -> Quantity {
-        self.resources.limits.get("memory").copied().unwrap_or_else(|| {
-            let request = self.resources.requests.get("memory").copied().unwrap_or_default();
-            request.max(Self::DEFAULT_MEMORY_LIMIT)
-        })
+        self.resources.memory_limit()
+    }
+
+    /// Every Secret and `ConfigMap` that the agent reads: by the configuration, by environment, by extra volumes. A template
+    /// of another namespace may use only those that the pod's namespace lists.
+    pub fn objects(&self) -> BTreeSet<(FileSource, &str)> {
+        let files = self.files.iter().map(|file| (file.source, file.name.as_str()));
+        let env = self.secret_env.iter().map(|env| (FileSource::Secret, env.secret.as_str()));
+        let extra = self.config.referenced_objects.iter().map(|(source, name)| (*source, name.as_str()));
+        files.chain(env).chain(extra).collect()
     }
 }

@@ -1,0 +1,186 @@
+//! Add-only JSON patches (RFC 6902), proven while they are written. PURE.
+//!
+//! Input: a [`PodView`] and fragments. Output: the bytes of a patch whose every operation applies to the object as
+//! received: each parent was seen present and of the right kind, or was created by an earlier operation. The API server
+//! rejects a pod whose patch does not apply, whatever the failure policy says, so what cannot be proven is not written.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::json::Field;
+use super::pod::PodView;
+
+/// An object or array that operations add to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Parent {
+    /// `/metadata/labels`.
+    Labels,
+    /// `/metadata/annotations`.
+    Annotations,
+    /// `/spec/volumes`.
+    Volumes,
+    /// `/spec/initContainers`.
+    InitContainers,
+    /// `/spec/containers`.
+    Containers,
+}
+
+impl Parent {
+    const ALL: [Self; 5] =
+        [Self::Labels, Self::Annotations, Self::Volumes, Self::InitContainers, Self::Containers];
+
+    /// JSON pointer (RFC 6901).
+    pub const fn pointer(self) -> &'static str {
+        match self {
+            Self::Labels => "/metadata/labels",
+            Self::Annotations => "/metadata/annotations",
+            Self::Volumes => "/spec/volumes",
+            Self::InitContainers => "/spec/initContainers",
+            Self::Containers => "/spec/containers",
+        }
+    }
+
+    const fn is_array(self) -> bool {
+        matches!(self, Self::Volumes | Self::InitContainers | Self::Containers)
+    }
+}
+
+/// How a parent was found before a patch created it; `uninject` restores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Was {
+    /// The member was not there.
+    Absent,
+    /// The member was `null`.
+    Null,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Missing(Was),
+    Wrong,
+}
+
+/// An operation that could not be proven to apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} is of an unexpected kind", .0.pointer())]
+pub struct Unprovable(pub Parent);
+
+/// A patch in the making.
+pub struct Patch {
+    bytes: Vec<u8>,
+    states: [State; 5],
+}
+
+/// A finished patch: `[{"op":"add","path":…,"value":…},…]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PatchBytes(pub Vec<u8>);
+
+impl fmt::Debug for PatchBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Patch {
+    /// Starts a patch for this pod.
+    pub fn new(pod: &PodView<'_>) -> Self {
+        let states = Parent::ALL.map(|parent| {
+            let (Some(metadata), Some(spec)) = (pod.metadata.value(), pod.spec.value()) else {
+                return State::Wrong;
+            };
+            match parent {
+                Parent::Labels => state(&metadata.labels),
+                Parent::Annotations => state(&metadata.annotations),
+                Parent::Volumes => state(&spec.volumes),
+                Parent::InitContainers => state(&spec.init_containers),
+                Parent::Containers => state(&spec.containers),
+            }
+        });
+        let mut bytes = Vec::with_capacity(8 * 1024);
+        bytes.push(b'[');
+        Self { bytes, states }
+    }
+
+    /// How a parent will have been found, if adding to it has to create it.
+    pub const fn would_create(&self, parent: Parent) -> Option<Was> {
+        match self.states[parent as usize] {
+            State::Missing(was) => Some(was),
+            State::Ready | State::Wrong => None,
+        }
+    }
+
+    /// Adds a string member to an object.
+    pub fn member(&mut self, parent: Parent, key: &str, value: &str) -> Result<(), Unprovable> {
+        self.open(parent, key)?;
+        write_string(value, &mut self.bytes);
+        self.bytes.push(b'}');
+        Ok(())
+    }
+
+    /// Appends an element to an array; `value` writes its JSON.
+    pub fn element(&mut self, parent: Parent, value: impl FnOnce(&mut Vec<u8>)) -> Result<(), Unprovable> {
+        self.open(parent, "-")?;
+        value(&mut self.bytes);
+        self.bytes.push(b'}');
+        Ok(())
+    }
+
+    /// The finished patch.
+    pub fn finish(mut self) -> PatchBytes {
+        self.bytes.push(b']');
+        PatchBytes(self.bytes)
+    }
+
+    /// Writes an operation up to its value, after creating the parent where it is missing.
+    fn open(&mut self, parent: Parent, key: &str) -> Result<(), Unprovable> {
+        match self.states[parent as usize] {
+            State::Wrong => return Err(Unprovable(parent)),
+            State::Ready => {}
+            State::Missing(_) => {
+                self.path(parent.pointer(), None);
+                self.bytes.extend_from_slice(if parent.is_array() { b"[]}" } else { b"{}}" });
+                self.states[parent as usize] = State::Ready;
+            }
+        }
+        self.path(parent.pointer(), Some(key));
+        Ok(())
+    }
+
+    fn path(&mut self, pointer: &str, key: Option<&str>) {
+        if self.bytes.len() > 1 {
+            self.bytes.push(b',');
+        }
+        self.bytes.extend_from_slice(b"{\"op\":\"add\",\"path\":\"");
+        self.bytes.extend_from_slice(pointer.as_bytes());
+        if let Some(key) = key {
+            self.bytes.push(b'/');
+            // RFC 6901: `~` and `/` are escaped. Keys are ours: no character needs JSON escapes.
+            for byte in key.bytes() {
+                match byte {
+                    b'~' => self.bytes.extend_from_slice(b"~0"),
+                    b'/' => self.bytes.extend_from_slice(b"~1"),
+                    byte => self.bytes.push(byte),
+                }
+            }
+        }
+        self.bytes.extend_from_slice(b"\",\"value\":");
+    }
+}
+
+const fn state<T>(field: &Field<T>) -> State {
+    match field {
+        Field::Absent => State::Missing(Was::Absent),
+        Field::Null => State::Missing(Was::Null),
+        Field::Wrong => State::Wrong,
+        Field::Value(_) => State::Ready,
+    }
+}
+
+/// Writes a JSON string.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("invariant: a string is written to memory");
+}

@@ -1,0 +1,246 @@
+//! The `targets` annotation: pod service discovery without the API. PURE.
+//!
+//! Input: the pod and its hints. Output: file-based service discovery JSON (`[{"targets":[…],"labels":{…}},…]`) with what
+//! `kubernetes_sd role: pod` would have found for this pod, at `localhost`: one group per container port, init containers
+//! and port-less containers as upstream does (prometheus `discovery/kubernetes/pod.go`), the same `__meta_kubernetes_*`
+//! labels, then marked groups for hints, for jobs that bring their own port, and for the agent itself.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::hints::Hints;
+use super::patch::write_string;
+use super::pod::{Container, PodView};
+use crate::names::{self, RuntimeFact};
+
+/// Values beyond this are left out of labels; nobody relabels by them and they would crowd out the others.
+const MAX_VALUE: usize = 1024;
+/// What `kubectl apply` keeps of the last manifest.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What the groups are made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Discovery<'a> {
+    /// The pod.
+    pub(super) pod: &'a PodView<'a>,
+    /// Namespace of the request.
+    pub(super) namespace: &'a str,
+    /// What its annotations ask for.
+    pub(super) hints: &'a Hints<'a>,
+    /// Interval and timeout that the hints mean, after the template's lower bounds.
+    pub(super) timing: Timing,
+    /// Port of the agent, where its own metrics are scraped.
+    pub(super) agent_port: Option<u16>,
+}
+
+/// Interval and timeout of the annotation groups; absent where the template's apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Timing {
+    /// Scrape interval.
+    pub(super) interval: Option<Duration>,
+    /// Scrape timeout.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Timing {
+    /// Hints are never shorter than the template's interval and timeout, and a timeout never longer than its interval.
+    pub(super) fn within(hints: &Hints<'_>, interval: Duration, timeout: Duration) -> Self {
+        let hinted_interval = hints.interval.map(|hint| hint.max(interval));
+        let longest = hinted_interval.unwrap_or(interval);
+        let hinted_timeout = hints.timeout.map(|hint| hint.max(timeout).min(longest));
+        Self { interval: hinted_interval, timeout: hinted_timeout }
+    }
+}
+
+/// The annotation's value in at most `budget` bytes; pod annotations are left out of the labels where the rest would not
+/// fit with them. `None`: it does not fit at all.
+pub(super) fn build(discovery: &Discovery<'_>, budget: usize) -> Option<Vec<u8>> {
+    build_with(discovery, budget, true).or_else(|| build_with(discovery, budget, false))
+}
+
+fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Option<Vec<u8>> {
+    let common = common_labels(discovery, annotations);
+    let mut groups = Groups { out: Vec::with_capacity(1024 + 2 * common.len()), common: &common, budget };
+    groups.out.push(b'[');
+    for (container, init) in discovery.pod.all_containers() {
+        let mut portless = true;
+        for (number, port) in container.ports() {
+            portless = false;
+            groups.group(Some(number), |out| {
+                container_labels(container, init, out);
+                label("__meta_kubernetes_pod_container_port_name", port.name.text(), out);
+                number_label("__meta_kubernetes_pod_container_port_number", number.into(), out);
+                label("__meta_kubernetes_pod_container_port_protocol", port.protocol(), out);
+            })?;
+        }
+        if portless {
+            groups.group(None, |out| container_labels(container, init, out))?;
+        }
+    }
+    hinted(discovery, &mut groups)?;
+    groups.group(None, |out| label(names::META_SOURCE, names::SOURCE_ANCHOR, out))?;
+    if let Some(port) = discovery.agent_port {
+        groups.group(Some(port), |out| {
+            label(names::META_SOURCE, names::SOURCE_AGENT, out);
+            label("__meta_kubernetes_pod_container_name", names::CONTAINER, out);
+        })?;
+    }
+    groups.out.push(b']');
+    Some(groups.out)
+}
+
+struct Groups<'a> {
+    out: Vec<u8>,
+    common: &'a [u8],
+    budget: usize,
+}
+
+impl Groups<'_> {
+    /// Appends a group; `None` once the budget is exceeded.
+    fn group(&mut self, port: Option<u16>, labels: impl FnOnce(&mut Vec<u8>)) -> Option<()> {
+        let out = &mut self.out;
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"targets\":[\"localhost");
+        if let Some(port) = port {
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+        out.extend_from_slice(b"\"],\"labels\":{");
+        out.extend_from_slice(self.common);
+        labels(out);
+        out.extend_from_slice(b"}}");
+        // The closing bracket belongs to the value as well.
+        (out.len() < self.budget).then_some(())
+    }
+}
+
+/// One marked group per hinted port.
+fn hinted(discovery: &Discovery<'_>, groups: &mut Groups<'_>) -> Option<()> {
+    let hints = discovery.hints;
+    for port in &hints.ports {
+        groups.group(Some(port.number), |out| {
+            label(names::META_SOURCE, names::SOURCE_ANNOTATION, out);
+            if let Some((container, init)) =
+                port.container.and_then(|index| discovery.pod.all_containers().nth(index))
+            {
+                container_labels(container, init, out);
+            }
+            if !port.name.is_empty() {
+                label("__meta_kubernetes_pod_container_port_name", port.name, out);
+            }
+            number_label("__meta_kubernetes_pod_container_port_number", port.number.into(), out);
+            if let Some(path) = hints.path {
+                label("__metrics_path__", path, out);
+            }
+            if let Some(scheme) = hints.scheme {
+                label("__scheme__", scheme, out);
+            }
+            for (name, value) in &hints.params {
+                key("__param_", name, out);
+                write_string(value, out);
+            }
+            if let Some(interval) = discovery.timing.interval {
+                number_label(names::META_INTERVAL_MS, millis(interval), out);
+            }
+            if let Some(timeout) = discovery.timing.timeout {
+                number_label(names::META_TIMEOUT_MS, millis(timeout), out);
+            }
+        })?;
+    }
+    Some(())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Labels that every group carries: the pod's. The first one is written without a comma before it.
+fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> Vec<u8> {
+    let pod = discovery.pod;
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"\"__meta_kubernetes_namespace\":");
+    write_string(discovery.namespace, &mut out);
+    for fact in &names::RUNTIME_FACTS {
+        label(fact.meta_label, known_value(fact, pod), &mut out);
+    }
+    // Whoever runs beside the agent is running; readiness changes and is not followed.
+    label("__meta_kubernetes_pod_phase", "Running", &mut out);
+    label("__meta_kubernetes_pod_ready", "true", &mut out);
+    if let Some(owner) = pod.controller() {
+        label("__meta_kubernetes_pod_controller_kind", owner.kind.text(), &mut out);
+        label("__meta_kubernetes_pod_controller_name", owner.name.text(), &mut out);
+    }
+    let mut present = |prefix: &str, present_prefix: &str, pairs: Vec<(Cow<'_, str>, &str)>| {
+        for (name, value) in pairs {
+            key(prefix, &name, &mut out);
+            write_string(value, &mut out);
+            key(present_prefix, &name, &mut out);
+            out.extend_from_slice(b"\"true\"");
+        }
+    };
+    present("__meta_kubernetes_pod_label_", "__meta_kubernetes_pod_labelpresent_", sanitised(pod.labels()));
+    if annotations {
+        let pairs = sanitised(pod.annotations());
+        present("__meta_kubernetes_pod_annotation_", "__meta_kubernetes_pod_annotationpresent_", pairs);
+    }
+    out
+}
+
+/// What admission knows of a fact: the name of a pod that brings one; else the placeholder that remote write replaces.
+fn known_value<'a>(fact: &RuntimeFact, pod: &'a PodView<'a>) -> &'a str {
+    if *fact == names::POD_NAME {
+        match pod.metadata.value().map_or("", |metadata| metadata.name.text()) {
+            "" => {}
+            name => return name,
+        }
+    }
+    fact.placeholder
+}
+
+/// Label-safe names (prometheus `util/strutil` `SanitizeLabelName`), sorted; the last of equal ones wins, as in a map.
+fn sanitised<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(Cow<'a, str>, &'a str)> {
+    let usable = |(key, value): &(&str, &str)| {
+        value.len() <= MAX_VALUE && *key != LAST_APPLIED && !key.starts_with(names::PREFIX)
+    };
+    let mut pairs: Vec<_> = pairs.filter(usable).map(|(key, value)| (sanitise(key), value)).collect();
+    pairs.reverse();
+    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+    pairs.dedup_by(|(later, _), (kept, _)| later == kept);
+    pairs
+}
+
+fn sanitise(name: &str) -> Cow<'_, str> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.chars().all(safe) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().map(|c| if safe(c) { c } else { '_' }).collect())
+}
+
+fn container_labels(container: &Container<'_>, init: bool, out: &mut Vec<u8>) {
+    label("__meta_kubernetes_pod_container_name", container.name.text(), out);
+    label("__meta_kubernetes_pod_container_image", container.image.text(), out);
+    label("__meta_kubernetes_pod_container_init", if init { "true" } else { "false" }, out);
+}
+
+fn label(name: &str, value: &str, out: &mut Vec<u8>) {
+    key("", name, out);
+    write_string(value, out);
+}
+
+fn number_label(name: &str, value: u64, out: &mut Vec<u8>) {
+    key("", name, out);
+    out.push(b'"');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.push(b'"');
+}
+
+/// `,"<prefix><name>":`. Names are label-safe: no character needs JSON escapes.
+fn key(prefix: &str, name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}

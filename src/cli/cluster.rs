@@ -1,0 +1,48 @@
+//! The cluster that an offline command decides for.
+//!
+//! Input: flags and a folder of manifests. Output: catalog and policy, as a webhook with the same flags would have them.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use super::input;
+use super::policy::PolicyArgs;
+use super::settings::SettingsArgs;
+use crate::admission::Policy;
+use crate::admission::catalog::Catalog;
+use crate::store::documents;
+
+/// Flags of the cluster.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClusterArgs {
+    /// Folder or file with `PrometheusAgents` and Namespaces.
+    #[arg(short, long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR")]
+    pub templates: Option<PathBuf>,
+    /// Namespace of the pods; before the one in their metadata.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl ClusterArgs {
+    /// Reads the folder. An object that cannot be read is an error here: there is no last good version to fall back to.
+    pub fn load(&self) -> anyhow::Result<(Catalog, Policy)> {
+        let settings = self.settings.to_settings();
+        let Some(templates) = &self.templates else {
+            bail!("--templates DIR is missing: there is nothing to inject from")
+        };
+        let mut files = documents::Files::new();
+        for file in input::manifests(templates)? {
+            files.insert(file.display().to_string(), input::documents(&file)?);
+        }
+        let built = documents::build(&files, &settings, &Catalog::default());
+        if let Some(problem) = built.problems.first() {
+            bail!("{}: document {}: {}", problem.file, problem.document, problem.message);
+        }
+        Ok((built.catalog, self.policy.to_policy()))
+    }
+}

@@ -1,0 +1,60 @@
+//! Rendering: from a validated [`Agent`] to the text of `prometheus.yml`. PURE.
+//!
+//! Input: the agent and the namespace of the pods. Output: YAML, equal bytes for equal input. It holds no secret: credentials
+//! are paths relative to the file's own directory.
+
+use super::agent::Agent;
+use super::prometheus::{Config, Global, Relabel, RemoteWrite, ScrapeConfig};
+use crate::names;
+
+mod digits;
+mod identity;
+mod jobs;
+
+/// The configuration of the template's agents in one namespace.
+pub fn config(agent: &Agent, namespace: &str) -> Config {
+    let scrape_configs = jobs::jobs(agent, namespace);
+    let identity = identity::write_rules(&scrape_configs);
+    let mut global: Global = agent.config.global.clone();
+    // Environment is expanded in external labels and nowhere else; write rules move the values and drop these labels.
+    for fact in names::RUNTIME_FACTS {
+        global.external_labels.insert(fact.external_label.to_owned(), format!("${{{}}}", fact.env));
+    }
+    Config {
+        global,
+        runtime: agent.config.runtime.clone(),
+        remote_write: agent.config.remote_write.iter().map(|write| with_identity(write, &identity)).collect(),
+        scrape_configs,
+    }
+}
+
+/// Our rules come first: the template's then see the series as upstream would have sent them.
+fn with_identity(write: &RemoteWrite, identity: &[Relabel]) -> RemoteWrite {
+    let mut write = write.clone();
+    write.write_relabel_configs = identity.iter().cloned().chain(write.write_relabel_configs).collect();
+    write
+}
+
+/// The text of the configuration.
+pub fn render(agent: &Agent, namespace: &str) -> String {
+    to_yaml(&config(agent, namespace))
+}
+
+fn to_yaml(config: &Config) -> String {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false, compact_list_indent: true };
+    serde_saphyr::to_string_with_options(config, options)
+        .expect("invariant: maps with text keys and scalars are YAML")
+}
+
+/// What the template leaves open and memory decides, a line each.
+pub fn derived_lines(agent: &Agent) -> Vec<String> {
+    let derived = &agent.config.derived;
+    let why = format!("from a memory limit of {}", agent.memory_limit());
+    let samples = derived.sample_limit.map(|limit| format!("derived: sample_limit {limit}, {why}"));
+    let body =
+        derived.body_size_limit.as_ref().map(|limit| format!("derived: body_size_limit {limit}, {why}"));
+    samples.into_iter().chain(body).collect()
+}
+
+/// A job, for the sources of jobs to come.
+type Job = ScrapeConfig;

@@ -1,0 +1,119 @@
+//! Workloads: the pod that a manifest leads to. PURE.
+//!
+//! Input: a Pod, or any object with a pod template. Output: the pod as its controller would create it and as the API server
+//! would send it to admission: generated name, owner reference and template hash in place, but nothing else made up.
+
+use serde_json::{Map, Value, json};
+
+/// Stand-in for the hash of a pod template, as long as a real one.
+const TEMPLATE_HASH: &str = "6d4cf56db6";
+/// Stand-in for a `CronJob`'s scheduled minute since the epoch.
+const SCHEDULED_MINUTE: &str = "29417040";
+
+/// Whether an object of this kind has a pod in it.
+pub fn has_pod(object: &Value) -> bool {
+    object.get("kind").and_then(Value::as_str) == Some("Pod") || template(object).is_some()
+}
+
+/// The pod template of a workload: `spec.template`, or `spec.jobTemplate.spec.template` of a `CronJob`.
+fn template(object: &Value) -> Option<&Value> {
+    let template = match object.get("kind").and_then(Value::as_str)? {
+        "CronJob" => object.pointer("/spec/jobTemplate/spec/template"),
+        "PodTemplate" => object.get("template"),
+        _ => object.pointer("/spec/template"),
+    };
+    template.filter(|template| template.pointer("/spec/containers").is_some())
+}
+
+/// The first pod of a manifest; `None` where the object has none.
+pub fn pod(object: &Value) -> Option<Value> {
+    let kind = object.get("kind").and_then(Value::as_str)?;
+    if kind == "Pod" {
+        return Some(object.clone());
+    }
+    let template = template(object)?;
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("unnamed");
+    let owner = owner(kind, name);
+    let mut metadata = template.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    metadata.remove("name");
+    if kind == "StatefulSet" {
+        metadata.insert("name".to_owned(), json!(format!("{name}-0")));
+    } else {
+        metadata.insert("generateName".to_owned(), json!(format!("{}-", owner.name)));
+    }
+    if kind == "Deployment" {
+        let labels = metadata.entry("labels").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert("pod-template-hash".to_owned(), json!(TEMPLATE_HASH));
+        }
+    }
+    if let Some(namespace) = object.pointer("/metadata/namespace") {
+        metadata.insert("namespace".to_owned(), namespace.clone());
+    }
+    let reference = json!({
+        "apiVersion": owner.api_version,
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": "00000000-0000-4000-8000-000000000000",
+        "controller": true,
+        "blockOwnerDeletion": true,
+    });
+    metadata.insert("ownerReferences".to_owned(), json!([reference]));
+    let spec = template.get("spec").cloned().unwrap_or_default();
+    Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+}
+
+struct Owner {
+    api_version: &'static str,
+    kind: String,
+    name: String,
+}
+
+/// The controller that creates the pods of this workload.
+fn owner(kind: &str, name: &str) -> Owner {
+    let (api_version, kind, name) = match kind {
+        "Deployment" => ("apps/v1", "ReplicaSet", format!("{name}-{TEMPLATE_HASH}")),
+        "CronJob" => ("batch/v1", "Job", format!("{name}-{SCHEDULED_MINUTE}")),
+        "Job" => ("batch/v1", "Job", name.to_owned()),
+        "ReplicationController" => ("v1", "ReplicationController", name.to_owned()),
+        other => ("apps/v1", other, name.to_owned()),
+    };
+    Owner { api_version, kind: kind.to_owned(), name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pod;
+    use serde_json::{Value, json};
+
+    fn first_pod(object: &Value) -> Value {
+        pod(object).unwrap()
+    }
+
+    #[test]
+    fn a_deployments_pod_belongs_to_a_replica_set_named_after_its_template() {
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "web", "namespace": "team-a"},
+            "spec": {"template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web"}]}}}});
+        let pod = first_pod(&deployment);
+        assert_eq!(pod["metadata"]["generateName"], "web-6d4cf56db6-");
+        assert_eq!(pod["metadata"]["namespace"], "team-a");
+        assert_eq!(pod["metadata"]["labels"], json!({"app": "web", "pod-template-hash": "6d4cf56db6"}));
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["name"], "web-6d4cf56db6");
+        assert_eq!(pod["spec"], json!({"containers": [{"name": "web"}]}));
+    }
+
+    #[test]
+    fn a_cron_jobs_pod_belongs_to_a_scheduled_job_and_a_stateful_sets_has_a_name() {
+        let template = json!({"spec": {"containers": [{"name": "c"}]}});
+        let cron = json!({"kind": "CronJob", "metadata": {"name": "n"}, "spec": {"jobTemplate": {"spec": {"template": template}}}});
+        assert_eq!(first_pod(&cron)["metadata"]["generateName"], "n-29417040-");
+        let set = json!({"kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {"template": template}});
+        assert_eq!(first_pod(&set)["metadata"]["name"], "db-0");
+    }
+
+    #[test]
+    fn an_object_without_a_pod_has_none() {
+        assert_eq!(pod(&json!({"kind": "Service", "spec": {"selector": {}}})), None);
+        assert_eq!(pod(&json!([])), None);
+    }
+}

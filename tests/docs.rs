@@ -1,0 +1,332 @@
+//! The documents: what they say about names, reasons and targets is compared with the code.
+
+#![expect(clippy::panic, reason = "a helper of a test fails the test")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use promsidecar::admission::catalog::Catalog;
+use promsidecar::admission::reason::{Reason, TABLE};
+use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::admission::status::{self, Status};
+use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::template::Settings;
+use promsidecar::{names, workload};
+use serde_json::Value;
+use support::golden::compare;
+use support::{reviews, template_id};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Markdown file of the project.
+fn documents() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let path = entry.expect("a folder can be listed").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(root(), &mut found);
+    found.sort();
+    assert!(found.contains(&root().join("README.md")), "{found:?}");
+    found
+}
+
+/// A line of a document: its text, or the language of the fenced block that it stands in.
+enum Line<'a> {
+    Prose(&'a str),
+    Code { language: &'a str, text: &'a str },
+    Fence,
+}
+
+fn lines(document: &str) -> impl Iterator<Item = Line<'_>> {
+    let mut block = None;
+    document.lines().map(move |line| match (line.trim_start().strip_prefix("```"), block) {
+        (Some(language), None) => {
+            block = Some(language.trim());
+            Line::Fence
+        }
+        (Some(_), Some(_)) => {
+            block = None;
+            Line::Fence
+        }
+        (None, Some(language)) => Line::Code { language, text: line },
+        (None, None) => Line::Prose(line),
+    })
+}
+
+/// The fenced blocks of one language.
+fn blocks(document: &str, wanted: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut block = String::new();
+    for line in lines(document) {
+        match line {
+            Line::Code { language, text } if language == wanted => {
+                block.push_str(text);
+                block.push('\n');
+            }
+            Line::Fence if !block.is_empty() => blocks.push(std::mem::take(&mut block)),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+/// First letter in upper case, full stop at the end.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().expect("no text of the table is empty");
+    format!("{}{}.", first.to_uppercase(), letters.as_str())
+}
+
+fn reasons() -> String {
+    let mut out = String::from(
+        "# Reasons\n\n\
+         Why a pod got no agent. The rows of the table are tried in this order, and the first that applies is the reason.\n\
+         The same word stands in the admission warning, the audit annotations, the pod's annotation\n\
+         `sidecar.prometheus.io/skipped`, the metrics and the log. `promsidecar explain REASON` prints its section.\n\n\
+         - *Told*: whether the pod's owner hears of it, by a warning or by a denial.\n\
+         - *Marks the pod*: whether a pod that is admitted without its agent gets the annotation\n  \
+         `sidecar.prometheus.io/skipped` and the label `sidecar.prometheus.io/injected: \"false\"`.\n\
+         - *If required*: what becomes of the pod where `sidecar.prometheus.io/required` is \"true\" on the pod or its namespace.\n\n\
+         Names of templates in other namespaces do not leak: where such a template is not claimed or not permitted, the pod's\n\
+         owner reads `template-not-found`. The true reason stands in the audit annotations, the metrics and the log.\n\n\
+         This file is made from the table in `src/admission/reason.rs`; `make golden` writes it.\n\n\
+         | # | reason | told | marks the pod | if required |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    let yes_no = |yes| if yes { "yes" } else { "no" };
+    for (index, row) in TABLE.iter().enumerate() {
+        let required = if row.reason.denies_if_required() {
+            "denied"
+        } else if row.word == "internal-error" {
+            "HTTP 500, so that the registration's failure policy decides"
+        } else {
+            "admitted"
+        };
+        let (told, marks) = (yes_no(!row.reason.is_silent()), yes_no(row.reason.marks_pod()));
+        let number = index + 1;
+        writeln!(out, "| {number} | [`{0}`](#{0}) | {told} | {marks} | {required} |", row.word)
+            .expect("a string takes every write");
+    }
+    for row in &TABLE {
+        write!(
+            out,
+            "\n## {}\n\n{}\n\n- Cause: {}.\n- Fix: {}.\n- Event reason: `{}`\n",
+            row.word,
+            sentence(row.meaning),
+            row.cause,
+            row.fix,
+            row.event
+        )
+        .expect("a string takes every write");
+    }
+    out
+}
+
+#[test]
+fn the_reasons_are_those_of_the_table() {
+    let mut wrong = Vec::new();
+    compare(&root().join("docs/reasons.md"), Some(&reasons()), &mut wrong);
+    assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test docs\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_key_of_the_code_is_documented_and_no_other() {
+    let document = read("docs/annotations.md");
+    // The constants themselves, so that a key added to the code is missed here without anyone's help.
+    let source = read("src/names.rs");
+    let quoted = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1));
+    let known: BTreeSet<&str> = quoted.filter(|text| text.contains('/') && !text.starts_with('/')).collect();
+    for key in
+        [names::INJECT, names::SELF_MONITOR, names::SKIPPED, names::CONTROLLER_ID, names::SAFE_TO_EVICT]
+    {
+        assert!(known.contains(key), "{key} is found in names.rs: {known:?}");
+    }
+    // Prefixes, jobs and paths have a slash as well.
+    let not_keys = [
+        names::PREFIX,
+        names::COMMUNITY_PREFIX,
+        names::JOB_ANNOTATIONS,
+        names::JOB_AGENT,
+        names::TARGETS_PATH,
+        names::TARGETS_GLOB,
+    ];
+    let keys = known.iter().filter(|key| !not_keys.contains(key));
+    let missing: Vec<_> = keys.filter(|key| !document.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/annotations.md lacks {missing:?}");
+
+    let mut invented = BTreeSet::new();
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document can be read");
+        for (start, _) in text.match_indices(names::PREFIX) {
+            let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '/' || c == '.');
+            let key = text[start..].split(end).next().unwrap_or_default().trim_end_matches('.');
+            if key != names::PREFIX && !known.contains(key) {
+                invented.insert(format!("{}: {key}", path.display()));
+            }
+        }
+    }
+    assert!(invented.is_empty(), "no such key: {invented:?}");
+}
+
+#[test]
+fn every_make_target_that_is_named_exists() {
+    let makefile = read("Makefile");
+    let targets: BTreeSet<&str> = makefile
+        .lines()
+        .filter(|line| !line.starts_with(['\t', ' ', '#', '.']))
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(_, rest)| !rest.starts_with('='))
+        .flat_map(|(targets, _)| targets.split_whitespace())
+        .collect();
+    let mut named = BTreeSet::new();
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document can be read");
+        for line in lines(&text) {
+            let (is_code, text) = match line {
+                Line::Prose(text) => (false, text),
+                Line::Code { text, .. } => (true, text.trim()),
+                Line::Fence => continue,
+            };
+            // In prose a command stands in backticks, in a block at the start of its line.
+            let commands: Vec<&str> =
+                if is_code { vec![text] } else { text.split('`').skip(1).step_by(2).collect() };
+            let arguments = commands.iter().filter_map(|command| command.strip_prefix("make "));
+            named.extend(arguments.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned));
+        }
+    }
+    for target in ["demo", "serve", "test"] {
+        assert!(named.contains(target), "the documents name {target}: {named:?}");
+    }
+    let missing: Vec<_> = named.iter().filter(|target| !targets.contains(target.as_str())).collect();
+    assert!(missing.is_empty(), "the Makefile has no {missing:?}, only {targets:?}");
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document can be read");
+        let prose = lines(&text).filter_map(|line| match line {
+            Line::Prose(text) => Some(text),
+            _ => None,
+        });
+        for link in prose.flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next())
+        {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                path.parent().expect("a file has a folder").join(file)
+            };
+            let leads = target.exists()
+                && (fragment.is_empty()
+                    || fs::read_to_string(&target).is_ok_and(|target| {
+                        target.lines().any(|line| {
+                            line.starts_with('#') && anchor(line.trim_start_matches('#')) == fragment
+                        })
+                    }));
+            if !leads {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(checked > 10, "links were looked at: {checked}");
+}
+
+#[test]
+fn every_example_in_yaml_and_json_can_be_read() {
+    let (mut yaml, mut json) = (0, 0);
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document can be read");
+        for block in blocks(&text, "yaml") {
+            let parsed = serde_saphyr::from_multiple::<Value>(&block);
+            assert!(parsed.is_ok(), "{}: {parsed:?}\n{block}", path.display());
+            yaml += 1;
+        }
+        for block in blocks(&text, "json") {
+            let parsed = serde_json::from_str::<Value>(&block);
+            assert!(parsed.is_ok(), "{}: {parsed:?}\n{block}", path.display());
+            json += 1;
+        }
+    }
+    assert!(yaml > 0 && json > 0, "examples were found: {yaml} in YAML, {json} in JSON");
+}
+
+#[test]
+fn the_example_workload_asks_correctly_for_a_template() {
+    let document = read("docs/annotations.md");
+    let examples = blocks(&document, "yaml");
+    let examples = examples.iter().map(|block| serde_saphyr::from_str::<Value>(block).expect("YAML"));
+    let workloads: Vec<_> = examples.filter(workload::has_pod).collect();
+    let [example] = &workloads[..] else { panic!("one workload is shown: {workloads:?}") };
+    let pod = workload::pod(example).expect("a workload has a pod");
+    let body = serde_json::to_vec(&reviews::creation(&pod, "team-a")).expect("a value serialises");
+    // Without templates, a pod whose annotations are all good gets as far as the search for one.
+    let Answer::Reviewed { outcome, .. } = admit(&body, &Catalog::default(), &Policy::default()) else {
+        panic!("the example's review is answered");
+    };
+    assert_eq!(outcome.reason, Some(Reason::TemplateNotFound), "{outcome:?}");
+}
+
+#[test]
+fn the_example_status_is_as_the_code_writes_it() {
+    let document = read("docs/annotations.md");
+    let [example] = &blocks(&document, "json")[..] else { panic!("one status is shown") };
+    let parsed: Status<'_> = serde_json::from_str(example).expect("the example is a status");
+    assert_eq!(parsed.version, status::VERSION);
+    let (written, shown): (Value, Value) = (
+        serde_json::from_str(&parsed.to_json()).expect("a status is JSON"),
+        serde_json::from_str(example).expect("the example is JSON"),
+    );
+    assert_eq!(written, shown);
+}
+
+#[test]
+fn the_pod_shown_in_the_readme_has_the_names_of_the_code() {
+    let document = read("README.md");
+    let [shown] = &blocks(&document, "diff")[..] else { panic!("one pod is shown") };
+    let defaults = Settings::default();
+    let expected = [
+        format!("image: {}:{}", defaults.agent_image, defaults.agent_version),
+        format!("configMap: {{name: {}, ", config_map_name(&template_id("team-a/shop"))),
+        format!("- name: {}", names::CONTAINER),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_CONFIG, names::CONFIG_DIR),
+        format!("name: {}, mountPath: {}}}", names::VOLUME_WAL, names::WAL_DIR),
+        format!("name: {}, mountPath: {}, readOnly", names::VOLUME_NO_TOKEN, names::TOKEN_DIR),
+        format!("{}: {}", names::SAFE_TO_EVICT, names::VOLUME_WAL),
+        format!("promsidecar, {}, {}, ", names::CONFIG_FILE, names::WAL_DIR),
+    ];
+    let missing: Vec<_> = expected.iter().filter(|text| !shown.contains(text.as_str())).collect();
+    assert!(missing.is_empty(), "the example lacks {missing:?}");
+}
