@@ -1,0 +1,290 @@
+//! What the demo tells. IO: writes to the given output.
+//!
+//! Input: pod and answer. Output: text for people, in colour where asked.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use json_patch::Patch;
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
+
+use super::client::Answered;
+use super::workspace::Workspace;
+use crate::admission::status::Status;
+use crate::names;
+
+/// Keys that a reader looks for first, in this order.
+const FIRST_KEYS: [&str; 8] =
+    ["apiVersion", "kind", "metadata", "name", "generateName", "namespace", "image", "restartPolicy"];
+/// Longest value that is shown whole.
+const LONGEST: usize = 88;
+
+/// Where and how to write.
+pub(super) struct Report<'a, W> {
+    pub(super) out: &'a mut W,
+    pub(super) colour: bool,
+    pub(super) full: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    Heading,
+    Added,
+    Removed,
+    Place,
+}
+
+impl<W: Write> Report<'_, W> {
+    /// What goes in.
+    pub(super) fn introduction(&mut self, cluster: &[&str]) -> io::Result<()> {
+        writeln!(self.out, "One pod through a real admission webhook, without a cluster.\n")?;
+        self.heading("What the webhook knows")?;
+        for name in cluster {
+            writeln!(self.out, "  examples/{name}")?;
+        }
+        writeln!(
+            self.out,
+            "\n  examples/deployment.yaml is applied, and its ReplicaSet creates the first pod.\n"
+        )
+    }
+
+    /// Verdict and diff; whether the pod was injected.
+    pub(super) fn answer(
+        &mut self,
+        address: SocketAddr,
+        path: &str,
+        pod: &Value,
+        answer: &Answered,
+    ) -> anyhow::Result<bool> {
+        self.heading("The API server asks")?;
+        writeln!(self.out, "  POST https://{address}{path}")?;
+        writeln!(self.out, "  HTTP {}, certificate verified against the webhook's own CA\n", answer.status)?;
+        if answer.status != 200 {
+            bail!("the webhook answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+        let review: Value = serde_json::from_slice(&answer.body).context("the answer is no JSON")?;
+        let response = &review["response"];
+        let patched = patched(pod, response)?;
+
+        self.heading("Verdict")?;
+        let injected = self.verdict(response, &patched)?;
+        writeln!(self.out)?;
+        self.heading("What changes in the pod")?;
+        if !self.full {
+            writeln!(self.out, "  Long values are cut (…); promsidecar demo --full shows them.\n")?;
+        }
+        self.diff(&self.yaml(pod)?, &self.yaml(&patched)?)?;
+        writeln!(self.out)?;
+        Ok(injected)
+    }
+
+    fn verdict(&mut self, response: &Value, patched: &Value) -> anyhow::Result<bool> {
+        let allowed = response["allowed"] == true;
+        let status = patched["metadata"]["annotations"][names::STATUS].as_str();
+        match status {
+            Some(status) => {
+                let status: Status<'_> = serde_json::from_str(status)?;
+                let mode = status.mode.word();
+                writeln!(self.out, "  injected: template {}, mode {mode}", status.template)?;
+            }
+            None if allowed => writeln!(self.out, "  admitted without an agent")?,
+            None => {
+                writeln!(self.out, "  denied: {}", response["status"]["message"].as_str().unwrap_or("?"))?
+            }
+        }
+        for warning in response["warnings"].as_array().into_iter().flatten() {
+            writeln!(self.out, "  warning: {}", warning.as_str().unwrap_or("?"))?;
+        }
+        Ok(allowed && status.is_some())
+    }
+
+    /// The agent's configuration.
+    pub(super) fn configuration(&mut self, text: &str) -> io::Result<()> {
+        self.heading("The agent's prometheus.yml")?;
+        writeln!(
+            self.out,
+            "  It comes from a ConfigMap of the pod's namespace; identity is filled in from the pod's environment.\n"
+        )?;
+        for line in text.lines() {
+            writeln!(self.out, "  {line}")?;
+        }
+        writeln!(self.out)
+    }
+
+    /// For those who want to see more.
+    pub(super) fn next_steps(&mut self) -> io::Result<()> {
+        self.heading("What to try next")?;
+        for (command, what) in [
+            ("make serve", "keep this webhook running, edit its templates, ask it with curl"),
+            ("promsidecar explain template-not-found", "what a reason means and how to fix it"),
+            ("promsidecar webhook --help", "serve your own templates: --templates DIR"),
+        ] {
+            writeln!(self.out, "  {command:<40} {what}")?;
+        }
+        writeln!(
+            self.out,
+            "\n  docs/annotations.md has every key that pods, namespaces and templates may carry."
+        )
+    }
+
+    /// How to ask the webhook that stays.
+    pub(super) fn serving(
+        &mut self,
+        workspace: &Workspace,
+        address: SocketAddr,
+        path: &str,
+    ) -> io::Result<()> {
+        self.heading("Ask it yourself")?;
+        let (ca, review) = (workspace.ca(), workspace.review());
+        let port = address.port();
+        writeln!(
+            self.out,
+            "  curl --silent --show-error --cacert {} \\\n    --header 'Content-Type: application/json' --data-binary @{} \\\n    https://localhost:{port}{path}\n",
+            ca.display(),
+            review.display(),
+        )?;
+        writeln!(
+            self.out,
+            "  The patch in the answer is base64: append | jq -r .response.patch | base64 -d | jq"
+        )?;
+        writeln!(
+            self.out,
+            "  Edit the manifests in {}: they are read again within seconds.",
+            workspace.templates().display()
+        )?;
+        writeln!(
+            self.out,
+            "\n  Serving on https://{address}. Ctrl-C stops it and removes {}.",
+            workspace.path().display()
+        )?;
+        self.out.flush()
+    }
+
+    fn heading(&mut self, text: &str) -> io::Result<()> {
+        self.styled(Style::Heading, text)?;
+        writeln!(self.out, "\n")
+    }
+
+    fn styled(&mut self, style: Style, text: &str) -> io::Result<()> {
+        let code = match style {
+            Style::Heading => "1",
+            Style::Added => "32",
+            Style::Removed => "31",
+            Style::Place => "36",
+        };
+        if self.colour { write!(self.out, "\x1b[{code}m{text}\x1b[0m") } else { write!(self.out, "{text}") }
+    }
+
+    fn diff(&mut self, before: &str, after: &str) -> io::Result<()> {
+        let diff = TextDiff::from_lines(before, after);
+        for (index, hunk) in diff.unified_diff().context_radius(4).iter_hunks().enumerate() {
+            if index > 0 {
+                write!(self.out, "  ")?;
+                self.styled(Style::Place, "…")?;
+                writeln!(self.out)?;
+            }
+            for change in hunk.iter_changes() {
+                let (sign, style) = match change.tag() {
+                    ChangeTag::Equal => (' ', None),
+                    ChangeTag::Insert => ('+', Some(Style::Added)),
+                    ChangeTag::Delete => ('-', Some(Style::Removed)),
+                };
+                let line = format!("{sign} {}", change.value().trim_end_matches('\n'));
+                write!(self.out, "  ")?;
+                match style {
+                    Some(style) => self.styled(style, &line)?,
+                    None => write!(self.out, "{line}")?,
+                }
+                writeln!(self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn yaml(&self, value: &Value) -> anyhow::Result<String> {
+        let options = serde_saphyr::ser_options! { compact_list_indent: true };
+        Ok(serde_saphyr::to_string_with_options(&Readable { value, full: self.full }, options)?)
+    }
+}
+
+/// The pod after the patch of a response, applied by an engine that is not ours.
+fn patched(pod: &Value, response: &Value) -> anyhow::Result<Value> {
+    let mut patched = pod.clone();
+    if let Some(patch) = response["patch"].as_str() {
+        let patch: Patch = serde_json::from_slice(&base64_simd::STANDARD.decode_to_vec(patch)?)?;
+        json_patch::patch(&mut patched, &patch)?;
+    }
+    Ok(patched)
+}
+
+/// A value with the telling keys first and long texts cut.
+struct Readable<'a> {
+    value: &'a Value,
+    full: bool,
+}
+
+impl Serialize for Readable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let wrap = |value| Readable { value, full: self.full };
+        match self.value {
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.iter().collect();
+                let rank =
+                    |key: &str| FIRST_KEYS.iter().position(|first| *first == key).unwrap_or(usize::MAX);
+                entries.sort_by_key(|(key, _)| rank(key));
+                let mut out = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    out.serialize_entry(key, &wrap(value))?;
+                }
+                out.end()
+            }
+            Value::Array(items) => {
+                let mut out = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    out.serialize_element(&wrap(item))?;
+                }
+                out.end()
+            }
+            Value::String(text) if !self.full => serializer.serialize_str(&cut(text)),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// The first line of a text, and no more than fits a terminal.
+fn cut(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let short: String = line.chars().take(LONGEST).collect();
+    if short.len() == text.len() { short } else { format!("{}…", short.trim_end()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{LONGEST, Readable, cut};
+
+    #[test]
+    fn long_texts_are_cut_at_their_first_line() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(""), "");
+        assert_eq!(cut("one\ntwo"), "one…");
+        assert_eq!(cut(&"ä".repeat(LONGEST)), "ä".repeat(LONGEST));
+        assert_eq!(cut(&"ä".repeat(LONGEST + 1)), "ä".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn a_name_stands_first_and_nothing_is_lost() {
+        let value = json!({"args": ["x\ny"], "image": "i", "name": "n", "kind": null});
+        let yaml = |full| serde_saphyr::to_string(&Readable { value: &value, full }).unwrap();
+        assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml(true)).unwrap(), value);
+        let keys: Vec<_> = yaml(false)
+            .lines()
+            .filter_map(|line| line.split_once(':').map(|(key, _)| key.to_owned()))
+            .collect();
+        assert_eq!(keys, ["kind", "name", "image", "args"]);
+    }
+}
