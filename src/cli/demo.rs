@@ -137,7 +137,10 @@ impl Webhook {
         let now = SystemTime::now();
         let authority = Authority::new(now)?;
         let ca = authority.pem().to_owned();
-        let source = Source::Own { authority, names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()] };
+        let source = Source::Own {
+            authority: Box::new(authority),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        };
         let mut keeper = Keeper::new(source, Arc::clone(&slot), Arc::<Metrics>::clone(&metrics));
         keeper.refresh(now);
 

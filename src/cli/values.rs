@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         for text in ["", "15", "s", "-1s", "1h", "61m", "18446744073709551615m", "1.5s", "15 s"] {
             assert!(duration(text).is_err(), "{text}");
         }

@@ -82,7 +82,7 @@ struct TlsArgs {
 
 impl TlsArgs {
     fn to_certificate(&self) -> anyhow::Result<Certificate> {
-        let shown = |path: &Option<PathBuf>| path.as_deref().unwrap_or("".as_ref()).display().to_string();
+        let shown = |path: &Option<PathBuf>| path.clone().unwrap_or_default().display().to_string();
         let (certificate, key) = match (&self.tls_cert_file, &self.tls_key_file) {
             (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
             (None, None) => {

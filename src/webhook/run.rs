@@ -42,13 +42,13 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let mut keeper = Keeper::new(source(&config.certificate, now)?, Arc::clone(&slot), Arc::clone(&metrics));
     keeper.refresh(now);
 
-    let admit: Arc<dyn Admit> = Arc::new(Core { store: Arc::clone(&store) as _, policy: config.policy });
+    let core: Arc<dyn Admit> = Arc::new(Core { store: Arc::clone(&store) as _, policy: config.policy });
     let status =
         Status { store: Arc::clone(&store) as _, certificate: slot, metrics, shutdown: shutdown.clone() };
     let mut supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn_until_stop("watching templates", store.watch(files::POLL_INTERVAL));
     supervisor.spawn_until_stop("watching the certificate", keeper.keep(tls::POLL_INTERVAL));
-    let serve = server::serve(listeners, admit, status, config.limits, config.drain_time);
+    let serve = server::serve(listeners, core, status, config.limits, config.drain_time);
     supervisor.spawn("serving", serve);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -90,7 +90,7 @@ fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> 
                 write_atomically(path, authority.pem().as_bytes())
                     .with_context(|| format!("--ca-out {}: cannot be written", path.display()))?;
             }
-            Source::Own { authority, names: names.clone() }
+            Source::Own { authority: Box::new(authority), names: names.clone() }
         }
     })
 }

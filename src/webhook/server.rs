@@ -55,7 +55,7 @@ pub async fn serve(
         .serve(routes.into_make_service());
 
     let bound = BoundedAcceptor::new(ADMIN_CONNECTIONS, Arc::clone(&status.metrics));
-    let admin = server(listeners.admin, &limits)?
+    let health = server(listeners.admin, &limits)?
         .acceptor(bound)
         .handle(admin_handle.clone())
         .serve(admin::router(status).into_make_service());
@@ -67,13 +67,14 @@ pub async fn serve(
             () = shutdown.reached(Phase::Stopping) => {}
         }
         webhook_handle.graceful_shutdown(Some(limits.stop));
+        io::Result::Ok(())
     };
     let webhook = async {
         let ended = webhook.await;
         admin_handle.graceful_shutdown(Some(Duration::from_secs(1)));
         ended
     };
-    let all = async { tokio::try_join!(webhook, admin, async { io::Result::Ok(orderly.await) }) };
+    let all = async { tokio::try_join!(webhook, health, orderly) };
     tokio::select! {
         ended = all => ended.map(|_| ()).map_err(Into::into),
         () = shutdown.reached(Phase::Aborting) => {

@@ -111,7 +111,7 @@ pub enum Source {
     /// Our own authority.
     Own {
         /// It signs.
-        authority: Authority,
+        authority: Box<Authority>,
         /// DNS names and addresses of the certificate.
         names: Vec<String>,
     },
@@ -236,7 +236,7 @@ fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, CertificateError> 
 
 /// Both files, through one resolution of their directory, so that a rotation between the two reads cannot mix them.
 fn read_pair(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
-    let directory = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let directory = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
     let (certificate_directory, key_directory) = (directory(certificate), directory(key));
     let certificate_current = mounted::resolve(&certificate_directory);
     let key_current = if key_directory == certificate_directory {

@@ -113,7 +113,7 @@ fn our_own_certificate_is_renewed_from_the_same_authority_before_it_expires() {
     let slot = Arc::new(Slot::default());
     let authority = Authority::new(now).unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let source = Source::Own { authority, names };
+    let source = Source::Own { authority: Box::new(authority), names };
     let mut keeper = Keeper::new(source, Arc::clone(&slot), Arc::new(Metrics::default()));
     keeper.refresh(now);
     let first = served(&slot);

@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Far above anything a test waits for; only a hang reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for a future that must not hang.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
@@ -76,7 +76,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(admit: impl Fn(&[u8]) -> Answer + Send + Sync + 'static, limits: Limits) -> Self {
+    pub(crate) fn start(core: impl Fn(&[u8]) -> Answer + Send + Sync + 'static, limits: Limits) -> Self {
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let listeners = Listeners { webhook: bind(), admin: bind() };
         let (webhook, admin) =
@@ -85,7 +85,10 @@ impl Server {
         let authority = Authority::new(SystemTime::now()).unwrap();
         let ca = authority.pem().to_owned();
         let slot = Arc::new(Slot::default());
-        let source = Source::Own { authority, names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()] };
+        let source = Source::Own {
+            authority: Box::new(authority),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        };
         Keeper::new(source, Arc::clone(&slot), Arc::clone(&metrics)).refresh(SystemTime::now());
         let status = Status {
             store: Arc::new(Empty),
@@ -94,7 +97,7 @@ impl Server {
             shutdown: shutdown.clone(),
         };
         // The drain ends when the test says so.
-        let task = tokio::spawn(serve(listeners, Arc::new(admit), status, limits, PATIENCE * 10));
+        let task = tokio::spawn(serve(listeners, Arc::new(core), status, limits, PATIENCE * 10));
         Self { webhook, admin, ca, shutdown, metrics, task }
     }
 

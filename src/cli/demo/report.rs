@@ -92,7 +92,7 @@ impl<W: Write> Report<'_, W> {
             }
             None if allowed => writeln!(self.out, "  admitted without an agent")?,
             None => {
-                writeln!(self.out, "  denied: {}", response["status"]["message"].as_str().unwrap_or("?"))?
+                writeln!(self.out, "  denied: {}", response["status"]["message"].as_str().unwrap_or("?"))?;
             }
         }
         for warning in response["warnings"].as_array().into_iter().flatten() {
