@@ -15,16 +15,16 @@ pub(super) fn at_least(least: u64) -> String {
 pub(super) fn between(least: u64, most: u64) -> String {
     let (least, most) = (least.min(LARGEST), most.min(LARGEST));
     let mut alternatives = Vec::new();
-    let (mut first, mut last) = (0, 9);
+    let (mut shortest, mut longest) = (0, 9);
     loop {
-        let (low, high) = (least.max(first), most.min(last));
+        let (low, high) = (least.max(shortest), most.min(longest));
         if low <= high {
             alternatives.push(same_length(low.to_string().as_bytes(), high.to_string().as_bytes()));
         }
-        if last >= most {
+        if longest >= most {
             break;
         }
-        (first, last) = (last + 1, last * 10 + 9);
+        (shortest, longest) = (longest + 1, longest * 10 + 9);
     }
     // An empty alternation would match the empty text.
     if alternatives.is_empty() { "[^\\s\\S]".to_owned() } else { alternatives.join("|") }
