@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+use super::input;
 use super::settings::SettingsArgs;
 use super::templates::{self, Judged};
 use crate::admission::sidecar::config_map_name;
@@ -37,7 +38,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if let Some(wanted) = &args.template {
         judged.retain(|judged| judged.template.id == *wanted);
         if judged.is_empty() {
-            bail!("{}: no template {wanted} in it", args.filename.display());
+            bail!("{}: no template {wanted} in it", input::shown(&args.filename));
         }
     }
     let several = judged.len() > 1;

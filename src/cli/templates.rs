@@ -29,7 +29,7 @@ pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<Vec<Judged>> {
     let mut judged = Vec::new();
     let mut others = 0;
     for file in input::manifests(path)? {
-        let name = file.display().to_string();
+        let name = input::shown(&file);
         for document in input::documents(&file)? {
             if document.kind() != crate::template::KIND {
                 others += 1;
@@ -42,7 +42,7 @@ pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<Vec<Judged>> {
         }
     }
     if judged.is_empty() {
-        bail!("{}: no PrometheusAgent in it ({others} objects of other kinds)", path.display());
+        bail!("{}: no PrometheusAgent in it ({others} objects of other kinds)", input::shown(path));
     }
     Ok(judged)
 }
