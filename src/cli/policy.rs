@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use super::values;
 use crate::admission::Policy;
 use crate::admission::request::parse_reference;
 use crate::template::agent::TemplateId;
@@ -14,21 +15,23 @@ const NATIVE_SIDECARS: KubernetesVersion = KubernetesVersion { major: 1, minor: 
 /// Flags of the policy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
-    /// Version of the cluster and of its oldest kubelet; agents are native sidecars from 1.29 on.
+    /// Version of the cluster and of its oldest kubelet, in place of looking them up; agents of mode auto are native
+    /// sidecars from 1.29 on.
     #[arg(long, env = "PROMSIDECAR_KUBERNETES_VERSION", default_value = "1.33", value_name = "MAJOR.MINOR")]
     pub kubernetes_version: KubernetesVersion,
     /// Template of pods that ask without a name in namespaces without a template.
     #[arg(long, env = "PROMSIDECAR_DEFAULT_TEMPLATE", value_name = "NAMESPACE/NAME", value_parser = template_id)]
     pub default_template: Option<TemplateId>,
     /// Namespaces whose pods are never injected, beside kube-system, kube-public and kube-node-lease.
-    #[arg(long, env = "PROMSIDECAR_EXCLUDE_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(long, env = "PROMSIDECAR_EXCLUDE_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = values::namespace)]
     pub exclude_namespace: Vec<String>,
     /// The namespace that promsidecar itself runs in; its pods are never injected.
     #[arg(
         long,
         env = "PROMSIDECAR_OWN_NAMESPACE",
         default_value = "promsidecar-system",
-        value_name = "NAMESPACE"
+        value_name = "NAMESPACE",
+        value_parser = values::namespace
     )]
     pub own_namespace: String,
 }

@@ -8,40 +8,15 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
-use crate::template::agent::TemplateId;
+use crate::template::validate::text;
 use crate::template::version::Version;
-
-/// `major.minor` of a Kubernetes API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KubernetesVersion {
-    major: u16,
-    minor: u16,
-}
-
-impl KubernetesVersion {
-    /// Whether nodes of such a cluster run native sidecars: on by default from 1.29 on (KEP-753).
-    pub fn has_native_sidecars(self) -> bool {
-        self >= Self { major: 1, minor: 29 }
-    }
-}
-
-/// `1.33`, `v1.33.4` or a vendor's `1.33+`.
-pub fn kubernetes_version(text: &str) -> Result<KubernetesVersion, String> {
-    let expected = || "expected a Kubernetes version such as 1.33".to_owned();
-    let mut parts = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
-    let number = |part: Option<&str>| part.and_then(|part| part.trim_end_matches('+').parse().ok());
-    let (major, minor) = number(parts.next()).zip(number(parts.next())).ok_or_else(expected)?;
-    Ok(KubernetesVersion { major, minor })
-}
 
 /// `3.13.5` or `v3.13.5`.
 pub fn prometheus_version(text: &str) -> Result<Version, String> {
-    let numbers: Option<Vec<u16>> =
-        text.strip_prefix('v').unwrap_or(text).split('.').map(|part| part.parse().ok()).collect();
-    match numbers.as_deref() {
-        Some([major, minor, patch]) if *major >= 3 => Ok(Version::new(*major, *minor, *patch)),
-        Some([_, _, _]) => Err("agents need Prometheus 3.0 or later, such as v3.13.5".to_owned()),
-        _ => Err("expected a Prometheus version such as v3.13.5".to_owned()),
+    match Version::parse(text) {
+        Some(version) if version.major >= 3 => Ok(version),
+        Some(_) => Err("agents need Prometheus 3.0 or later, such as v3.13.5".to_owned()),
+        None => Err("expected a Prometheus version such as v3.13.5".to_owned()),
     }
 }
 
@@ -52,20 +27,10 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// `namespace/name`.
-pub fn template(text: &str) -> Result<TemplateId, String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if is_dns_label(namespace) && is_dns_subdomain(name) => {
-            Ok(TemplateId { namespace: namespace.to_owned(), name: name.to_owned() })
-        }
-        _ => Err("expected NAMESPACE/NAME of a PrometheusAgent".to_owned()),
-    }
-}
-
 /// Name of a namespace.
-pub fn namespace(text: &str) -> Result<String, String> {
-    if is_dns_label(text) {
-        return Ok(text.to_owned());
+pub fn namespace(name: &str) -> Result<String, String> {
+    if text::is_label(name) {
+        return Ok(name.to_owned());
     }
     Err("expected the name of a namespace: at most 63 lower-case letters, digits and '-'".to_owned())
 }
@@ -105,45 +70,12 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63
-        && !text.is_empty()
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::{duration, kubernetes_version, prometheus_version};
+    use super::{duration, prometheus_version};
     use crate::template::version::Version;
-
-    #[test]
-    fn native_sidecars_begin_with_kubernetes_1_29() {
-        for (text, native) in [
-            ("1.28", false),
-            ("1.29", true),
-            ("1.33", true),
-            ("v1.33.4", true),
-            ("1.30+", true),
-            ("1.28.9-gke.1", false),
-        ] {
-            assert_eq!(
-                kubernetes_version(text).map(super::KubernetesVersion::has_native_sidecars),
-                Ok(native),
-                "{text}"
-            );
-        }
-        for text in ["", "1", "latest", "1.x", "-1.33"] {
-            assert!(kubernetes_version(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn versions_and_durations_are_read_and_what_they_cannot_be_is_said() {
@@ -153,7 +85,7 @@ mod tests {
             prometheus_version("2.55.1"),
             Err("agents need Prometheus 3.0 or later, such as v3.13.5".to_owned())
         );
-        for text in ["3", "3.13", "v3.x.1", "3.1.2.3"] {
+        for text in ["3", "latest", "v3.x.1", "3.1.2.3"] {
             assert!(prometheus_version(text).is_err(), "{text}");
         }
         assert_eq!(duration("15s"), Ok(Duration::from_secs(15)));

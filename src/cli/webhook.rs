@@ -3,7 +3,6 @@
 //! Input: flags and their variables. Output: a [`Config`], made and checked once before anything is read or bound; then
 //! the server's exit code.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,12 +11,11 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ArgMatches;
 
+use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
-use super::values::{self, KubernetesVersion};
-use crate::admission::Policy;
+use super::values;
 use crate::telemetry::{self, LogFormat};
-use crate::template::agent::TemplateId;
-use crate::webhook::config::{ALWAYS_EXCLUDED, Certificate, Config, Limits};
+use crate::webhook::config::{Certificate, Config, Limits};
 use crate::webhook::run;
 
 pub mod print;
@@ -38,18 +36,8 @@ pub struct Args {
     /// without a namespace is in `default`.
     #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,
-    /// Stands for looking the cluster up: agents of mode `auto` are native sidecars from 1.29 on.
-    #[arg(long, env = "PROMSIDECAR_KUBERNETES_VERSION", default_value = "1.33", value_name = "VERSION", value_parser = values::kubernetes_version)]
-    kubernetes_version: KubernetesVersion,
-    /// Template for pods that ask with "true" where neither their namespace names one nor has exactly one.
-    #[arg(long, env = "PROMSIDECAR_DEFAULT_TEMPLATE", value_name = "NAMESPACE/NAME", value_parser = values::template)]
-    default_template: Option<TemplateId>,
-    /// Namespace whose pods are never injected, besides kube-system, kube-public and kube-node-lease; repeatable.
-    #[arg(long, env = "PROMSIDECAR_EXCLUDE_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = values::namespace)]
-    exclude_namespace: Vec<String>,
-    /// Namespace that promsidecar runs in; its pods are never injected.
-    #[arg(long, env = "PROMSIDECAR_OWN_NAMESPACE", value_name = "NAMESPACE", value_parser = values::namespace)]
-    own_namespace: Option<String>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     tls: TlsArgs,
     /// Reviews being read or decided at once; one more is answered 503 at once.
@@ -148,7 +136,7 @@ impl Args {
             admin_listen: self.admin_listen,
             templates,
             certificate: self.tls.to_certificate()?,
-            policy: self.to_policy(),
+            policy: self.policy.to_policy(),
             settings: self.settings.to_settings(),
             limits: Limits {
                 max_in_flight: self.max_in_flight as usize,
@@ -157,20 +145,6 @@ impl Args {
             },
             drain_time: self.drain_time,
         })
-    }
-
-    fn to_policy(&self) -> Policy {
-        let excluded_namespaces: BTreeSet<String> = ALWAYS_EXCLUDED
-            .into_iter()
-            .chain(self.exclude_namespace.iter().map(String::as_str))
-            .chain(self.own_namespace.as_deref())
-            .map(str::to_owned)
-            .collect();
-        Policy {
-            excluded_namespaces,
-            default_template: self.default_template.clone(),
-            native_sidecars: self.kubernetes_version.has_native_sidecars(),
-        }
     }
 }
 

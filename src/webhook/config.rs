@@ -9,9 +9,6 @@ use std::time::Duration;
 use crate::admission::Policy;
 use crate::template::Settings;
 
-/// Namespaces whose pods are never injected, whatever the flags say.
-pub const ALWAYS_EXCLUDED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
-
 /// Everything that [`super::run::run`] needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

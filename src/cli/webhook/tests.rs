@@ -24,7 +24,7 @@ fn defaults_serve_a_directory_with_a_certificate_of_our_own() {
     );
     assert!(config.policy.native_sidecars);
     let excluded: Vec<&str> = config.policy.excluded_namespaces.iter().map(String::as_str).collect();
-    assert_eq!(excluded, ["kube-node-lease", "kube-public", "kube-system"]);
+    assert_eq!(excluded, ["promsidecar-system"]);
     assert_eq!(config.settings, crate::template::Settings::default());
 }
 
@@ -54,7 +54,7 @@ fn every_flag_reaches_the_configuration() {
     assert!(!config.policy.native_sidecars);
     assert_eq!(config.policy.default_template.unwrap().to_string(), "monitoring/agent");
     let excluded: Vec<&str> = config.policy.excluded_namespaces.iter().map(String::as_str).collect();
-    assert_eq!(excluded, ["a", "b", "c", "kube-node-lease", "kube-public", "kube-system", "me"]);
+    assert_eq!(excluded, ["a", "b", "c", "me"]);
     assert_eq!(config.certificate, Certificate::Files { certificate: "crt".into(), key: "key".into() });
     assert_eq!((config.limits.max_in_flight, config.limits.max_connections), (3, 4));
     assert_eq!(config.drain_time.as_secs(), 5);
@@ -119,7 +119,7 @@ fn print_config_shows_each_value_and_where_it_came_from() {
     assert_eq!(line("--exclude-namespace "), ["--exclude-namespace", "a,b", "flag"]);
     assert_eq!(line("--drain-time "), ["--drain-time", "15s", "default"]);
     assert_eq!(line("--dns-name "), ["--dns-name", "localhost,127.0.0.1", "default"]);
-    assert_eq!(line("--own-namespace "), ["--own-namespace", "-", "default"]);
+    assert_eq!(line("--own-namespace "), ["--own-namespace", "promsidecar-system", "default"]);
     assert_eq!(line("--supervisable-images ")[1], "quay.io/prometheus/prometheus,docker.io/prom/prometheus");
 }
 
