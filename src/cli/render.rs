@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Which template, where the manifest has several.
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::values::template)]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = super::policy::template_id)]
     template: Option<TemplateId>,
     #[command(flatten)]
     settings: SettingsArgs,

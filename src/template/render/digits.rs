@@ -30,10 +30,10 @@ pub(super) fn between(least: u64, most: u64) -> String {
         (shortest, longest) = (longest + 1, longest * 10 + 9);
     }
     // Lengths of which every number matches follow on one another.
-    match (whole_lengths.first(), whole_lengths.last()) {
-        (Some(first), Some(last)) if first == last => alternatives.push(format!("[1-9][0-9]{{{first}}}")),
-        (Some(first), Some(last)) => alternatives.push(format!("[1-9][0-9]{{{first},{last}}}")),
-        _ => {}
+    if let [few, .., many] = whole_lengths[..] {
+        alternatives.push(format!("[1-9][0-9]{{{few},{many}}}"));
+    } else if let [digits] = whole_lengths[..] {
+        alternatives.push(format!("[1-9][0-9]{{{digits}}}"));
     }
     // An empty alternation would match the empty text.
     if alternatives.is_empty() { "[^\\s\\S]".to_owned() } else { alternatives.join("|") }
