@@ -17,6 +17,7 @@ pub mod input;
 pub mod policy;
 pub mod render;
 pub mod settings;
+pub mod templates;
 pub mod validate;
 pub mod values;
 pub mod webhook;

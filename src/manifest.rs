@@ -42,7 +42,12 @@ pub fn read(text: &str) -> Result<Vec<Document>, ManifestError> {
     for (index, source) in split(text).into_iter().enumerate() {
         let number = index + 1;
         let fail = |message: String| ManifestError { number, message };
-        let value: Value = serde_saphyr::from_str(source).map_err(|error| fail(error.to_string()))?;
+        let value: Value = serde_saphyr::from_str(source).map_err(|error| {
+            // The lines after the first draw the place, which a log line has no room for.
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            fail(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+        })?;
         match value {
             Value::Null => {}
             Value::Object(mut object) => {
@@ -107,7 +112,7 @@ mod tests {
     #[test]
     fn the_broken_document_is_named() {
         let error = read("kind: A\n---\nkind: [\n").unwrap_err();
-        assert_eq!(error.number, 2);
+        assert_eq!(error.to_string(), "document 2: line 2 column 7: unclosed bracket '['");
         assert_eq!(read("- 1\n").unwrap_err().message, "is not an object with apiVersion and kind");
     }
 

@@ -86,13 +86,13 @@ fn explain_manifest(
         let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
         let view = view
             .value()
-            .with_context(|| format!("{}: document {} is not a pod", file.display(), document.number))?;
+            .with_context(|| format!("{}: document {} is not a pod", input::shown(file), document.number))?;
         let decision = decision::decide(namespace, view, &catalog, &policy);
         refused |= matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
         explain_decision(namespace, view, &decision, out)?;
     }
     if pods == 0 {
-        bail!("{}: no pod and no workload with a pod template in it", file.display());
+        bail!("{}: no pod and no workload with a pod template in it", input::shown(file));
     }
     Ok(ExitCode::from(u8::from(refused)))
 }

@@ -23,7 +23,12 @@ pub fn documents(file: &Path) -> anyhow::Result<Vec<Document>> {
     } else {
         fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?
     };
-    manifest::read(&text).with_context(|| file.display().to_string())
+    manifest::read(&text).with_context(|| shown(file))
+}
+
+/// A file as messages name it.
+pub fn shown(file: &Path) -> String {
+    if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() }
 }
 
 /// The manifests of a folder, by name, sub-folders left out; or the one file that is named.

@@ -50,7 +50,8 @@ impl PolicyArgs {
     }
 }
 
-fn template_id(text: &str) -> Result<TemplateId, String> {
+/// `NAMESPACE/NAME` of a template.
+pub(super) fn template_id(text: &str) -> Result<TemplateId, String> {
     let reference = parse_reference(text).and_then(|reference| Some((reference.namespace?, reference.name)));
     let (namespace, name) = reference.ok_or("want NAMESPACE/NAME of a template")?;
     Ok(TemplateId { namespace: namespace.to_owned(), name: name.to_owned() })

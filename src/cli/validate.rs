@@ -1,20 +1,120 @@
-//! `promsidecar validate`.
+//! `promsidecar validate`: every violation of templates, each with its fix.
+//!
+//! Input: manifests. Output: a line a finding, or JSON; exit code 1 where a template is invalid.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use super::settings::SettingsArgs;
+use super::templates::{self, Judged};
+use crate::template::agent::Agent;
+use crate::template::violation::Violation;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Manifest or folder of manifests with templates; - reads standard input.
+    #[arg(short, long, value_name = "FILE|DIR")]
+    filename: PathBuf,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
+    output: Output,
     #[command(flatten)]
     settings: SettingsArgs,
+}
+
+/// How findings are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A line a finding.
+    Text,
+    /// One array with an object a template.
+    Json,
 }
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = args.settings.to_settings();
-    writeln!(out, "{settings:?}")?;
-    Ok(ExitCode::SUCCESS)
+    let judged = templates::judge(&args.filename, &settings)?;
+    match args.output {
+        Output::Json => {
+            let all: Vec<_> = judged.iter().map(to_json).collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        }
+        Output::Text => {
+            for judged in &judged {
+                write_text(judged, &settings.controller_id, out)?;
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(judged.iter().any(|judged| judged.outcome.is_err()))))
+}
+
+fn write_text(judged: &Judged, controller_id: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    let Judged { file, document, template, outcome } = judged;
+    let verdict = match outcome {
+        Ok(_) => "valid".to_owned(),
+        Err(violations) if violations.len() == 1 => "1 violation".to_owned(),
+        Err(violations) => format!("{} violations", violations.len()),
+    };
+    writeln!(out, "{file}: document {document}: {}: {verdict}", template.id)?;
+    if !template.claimed {
+        let annotation = crate::names::CONTROLLER_ID;
+        writeln!(
+            out,
+            "  not claimed: it is no template without the annotation {annotation}: {controller_id}"
+        )?;
+    }
+    match outcome {
+        Err(violations) => {
+            for violation in violations {
+                writeln!(out, "  violation: {violation}")?;
+            }
+        }
+        Ok(agent) => {
+            for field in &agent.ignored {
+                writeln!(out, "  ignored: {}: {}", field.path, field.why)?;
+            }
+            for warning in &agent.config.warnings {
+                writeln!(out, "  warning: {}: {}", warning.path, warning.text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn to_json(judged: &Judged) -> Value {
+    let Judged { file, document, template, outcome } = judged;
+    let violation = |violation: &Violation| {
+        json!({
+            "path": violation.path,
+            "value": violation.value,
+            "rule": violation.rule.text(),
+            "fix": violation.rule.fix(),
+        })
+    };
+    let ignored = |agent: &Agent| -> Vec<Value> {
+        agent.ignored.iter().map(|field| json!({"path": field.path, "why": field.why})).collect()
+    };
+    let warnings = |agent: &Agent| -> Vec<Value> {
+        let warnings = agent.config.warnings.iter();
+        warnings.map(|warning| json!({"path": warning.path, "text": warning.text})).collect()
+    };
+    let (violations, ignored, warnings) = match outcome {
+        Ok(agent) => (Vec::new(), ignored(agent), warnings(agent)),
+        Err(violations) => (violations.iter().map(violation).collect(), Vec::new(), Vec::new()),
+    };
+    json!({
+        "file": file,
+        "document": document,
+        "template": template.id.to_string(),
+        "claimed": template.claimed,
+        "valid": outcome.is_ok(),
+        "violations": violations,
+        "ignored": ignored,
+        "warnings": warnings,
+    })
 }

@@ -109,7 +109,7 @@ impl fmt::Display for PromDuration {
             return f.write_str("0s");
         }
         for (unit, length, exact) in UNITS {
-            if left >= length && (!exact || left % length == 0) {
+            if left >= length && (!exact || left.is_multiple_of(length)) {
                 write!(f, "{}{unit}", left / length)?;
                 left %= length;
             }

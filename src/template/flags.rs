@@ -149,7 +149,7 @@ fn receivers(
     } else if !messages.is_empty() {
         findings.ignored(&path, "spec.enableRemoteWriteReceiver is not true");
     }
-    let otlp = spec.enable_otlp_receiver.unwrap_or(spec.otlp.is_some());
+    let otlp = spec.enable_otlp_receiver.unwrap_or_else(|| spec.otlp.is_some());
     if otlp {
         args.push("--web.enable-otlp-receiver".to_owned());
     }

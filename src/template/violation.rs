@@ -148,11 +148,12 @@ impl Rule {
             Self::NeedsVersion { since, .. } => {
                 return Cow::Owned(format!("set spec.version to {since} or later, or remove the field"));
             }
-            Self::NoFileForm(fix) | Self::ClearText(fix) | Self::RawPath(fix) => fix,
             Self::Conflict { .. } => "keep one of them",
             Self::Duplicate { .. } => "make it unique, or remove one of them",
             Self::Exceeds { .. } => "lower it, or raise the bound",
-            Self::Other { fix, .. } => fix,
+            Self::NoFileForm(fix) | Self::ClearText(fix) | Self::RawPath(fix) | Self::Other { fix, .. } => {
+                fix
+            }
         })
     }
 }

@@ -15,16 +15,25 @@ pub(super) fn at_least(least: u64) -> String {
 pub(super) fn between(least: u64, most: u64) -> String {
     let (least, most) = (least.min(LARGEST), most.min(LARGEST));
     let mut alternatives = Vec::new();
-    let (mut first, mut last) = (0, 9);
+    let mut whole_lengths = Vec::new();
+    let (mut shortest, mut longest) = (0, 9);
     loop {
-        let (low, high) = (least.max(first), most.min(last));
-        if low <= high {
+        let (low, high) = (least.max(shortest), most.min(longest));
+        if shortest > 0 && low == shortest && high == longest {
+            whole_lengths.push(longest.to_string().len() - 1);
+        } else if low <= high {
             alternatives.push(same_length(low.to_string().as_bytes(), high.to_string().as_bytes()));
         }
-        if last >= most {
+        if longest >= most {
             break;
         }
-        (first, last) = (last + 1, last * 10 + 9);
+        (shortest, longest) = (longest + 1, longest * 10 + 9);
+    }
+    // Lengths of which every number matches follow on one another.
+    if let [few, .., many] = whole_lengths[..] {
+        alternatives.push(format!("[1-9][0-9]{{{few},{many}}}"));
+    } else if let [digits] = whole_lengths[..] {
+        alternatives.push(format!("[1-9][0-9]{{{digits}}}"));
     }
     // An empty alternation would match the empty text.
     if alternatives.is_empty() { "[^\\s\\S]".to_owned() } else { alternatives.join("|") }
@@ -94,10 +103,7 @@ mod tests {
             assert!(matches(&expression, &(bound + 1).to_string()), "{bound}: {expression}");
             assert!(!matches(&expression, &(bound - 1).to_string()), "{bound}: {expression}");
         }
-        assert_eq!(
-            at_least(30_000),
-            "[3-9][0-9]{4}|[1-9][0-9]{5}|[1-9][0-9]{6}|[1-9][0-9]{7}|[1-9][0-9]{8}|[1-9][0-9]{9}|[1-9][0-9]{10}|[1-9][0-9]{11}"
-        );
+        assert_eq!(at_least(30_000), "[3-9][0-9]{4}|[1-9][0-9]{5,11}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::template::violation::{Findings, Path, Rule};
 
 const RAW_PATH_FIX: &str = "refer to a Secret or ConfigMap instead: it is mounted for the agent";
 const TLS_VERSIONS: &[&str] = &["TLS10", "TLS11", "TLS12", "TLS13"];
-/// Parameter by which a template states its OAuth2 client id.
+/// Parameter by which a template states its `OAuth2` client id.
 const CLIENT_ID_PARAM: &str = "client_id";
 
 /// A raw path is refused: nothing of the template's is at fixed paths in the agent's container.

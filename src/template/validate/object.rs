@@ -103,13 +103,13 @@ impl<'a> Object<'a> {
     /// Reports every field that was not asked for.
     pub(crate) fn finish(self, findings: &mut Findings) {
         self.finish_with(
-            Rule::Other { rule: "is a field that a template may not set here", fix: "remove it" },
+            &Rule::Other { rule: "is a field that a template may not set here", fix: "remove it" },
             findings,
         );
     }
 
     /// The same with a rule of its own.
-    pub(crate) fn finish_with(self, rule: Rule, findings: &mut Findings) {
+    pub(crate) fn finish_with(self, rule: &Rule, findings: &mut Findings) {
         for (name, value) in self.map {
             if !self.asked.contains(name.as_str()) && !value.is_null() {
                 findings.violation_at(&self.path.key(name), rule.clone());

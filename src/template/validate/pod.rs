@@ -99,7 +99,9 @@ fn agent_container<'a>(
                 let mut unknown = Vec::new();
                 let resources = read::lenient(value, &path, findings, &mut unknown);
                 extras.resources = Some((resources, path));
-                unknown.iter().for_each(|path| findings.ignored(path, "is not known to promsidecar"));
+                for path in &unknown {
+                    findings.ignored(path, "is not known to promsidecar");
+                }
             }
             ("env", Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
@@ -291,7 +293,7 @@ fn volume_of(
     let config_map = object.object("configMap", findings);
     let secret = object.object("secret", findings);
     object.finish_with(
-        Rule::Other {
+        &Rule::Other {
             rule: "is a kind of volume that a template may not add to an application's pod",
             fix: "use emptyDir, configMap or secret",
         },

@@ -271,9 +271,9 @@ impl Parser {
                 }
             }
             'E' if outside_class => Err(UNKNOWN),
-            '0' => self.octal(0),
+            '0' => Ok(self.octal(0)),
             '1'..='7' if self.peek().is_some_and(|next| ('0'..='7').contains(&next)) => {
-                self.octal(c.to_digit(8).unwrap_or(0))
+                Ok(self.octal(c.to_digit(8).unwrap_or(0)))
             }
             'x' => self.hexadecimal(),
             'a' => Ok(Some('\u{7}')),
@@ -287,13 +287,13 @@ impl Parser {
         }
     }
 
-    fn octal(&mut self, mut value: u32) -> Result<Option<char>, &'static str> {
+    fn octal(&mut self, mut value: u32) -> Option<char> {
         for _ in 0..2 {
             let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else { break };
             value = value * 8 + digit;
             self.at += 1;
         }
-        Ok(char::from_u32(value))
+        char::from_u32(value)
     }
 
     fn hexadecimal(&mut self) -> Result<Option<char>, &'static str> {

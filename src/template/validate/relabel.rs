@@ -4,6 +4,7 @@
 //! Prometheus refuses the whole file for one of them. Rules: prometheus `model/relabel`.
 
 use super::text;
+use crate::names;
 use crate::template::api::http::RelabelConfig;
 use crate::template::prometheus::{Flow, Relabel};
 use crate::template::violation::{Findings, Path, Rule};
@@ -80,6 +81,10 @@ fn check(relabel: &Relabel, legacy_names: bool, path: &Path, findings: &mut Find
         None if has_target => findings.violation_at(&path.key("targetLabel"), Rule::Required),
         Some(label) if has_target && !is_target(label, action, legacy_names) => {
             findings.violation(&path.key("targetLabel"), label, Rule::Text("is not a label name"));
+        }
+        Some(label) if label.starts_with(names::INTERNAL_LABEL_PREFIX) => {
+            let rule = Rule::Text("is reserved for the identity of the agent's pod");
+            findings.violation(&path.key("targetLabel"), label, rule);
         }
         _ => {}
     }

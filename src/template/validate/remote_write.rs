@@ -3,6 +3,7 @@
 //! Input: upstream's entries. Output: Prometheus' entries without the identity rules, which rendering puts before the
 //! template's relabelings.
 
+use crate::template::duration::PromDuration;
 use std::collections::BTreeMap;
 
 use super::credentials::Needs;
@@ -185,11 +186,7 @@ fn gated(
 }
 
 /// A duration above zero.
-fn positive(
-    text: Option<&str>,
-    path: &Path,
-    findings: &mut Findings,
-) -> Option<crate::template::duration::PromDuration> {
+fn positive(text: Option<&str>, path: &Path, findings: &mut Findings) -> Option<PromDuration> {
     let duration = text::duration(text, path, findings)?;
     if duration.is_zero() {
         findings.violation(path, text.unwrap_or_default(), Rule::Text("is not above zero"));
@@ -275,7 +272,7 @@ fn queue(spec: Option<&QueueConfig>, path: &Path, findings: &mut Findings) -> co
         findings.violation(&path.key("minShards"), min.to_string(), Rule::Exceeds { bound });
     }
     let (shortest, longest) =
-        (min_backoff.map_or(30, |d| d.millis()), max_backoff.map_or(5000, |d| d.millis()));
+        (min_backoff.map_or(30, PromDuration::millis), max_backoff.map_or(5000, PromDuration::millis));
     if shortest > longest {
         let bound = format!("maxBackoff, {longest}ms");
         findings.violation(&path.key("minBackoff"), format!("{shortest}ms"), Rule::Exceeds { bound });
