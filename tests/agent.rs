@@ -66,7 +66,7 @@ async fn series_arrive_under_the_identity_of_the_pod_and_the_agent_ends_in_time(
         config_maps: Objects::from([(&*config_map, [(names::CONFIG_KEY, configuration)].into())]),
         secrets: Objects::from([("remote", [("token", "secret".to_owned())].into())]),
     };
-    let agent = start_agent(&kubelet, directory);
+    let mut agent = start_agent(&kubelet, directory);
 
     let expected = expected_series(app.port);
     let arrived = match wait_for(&receiver, &expected).await {
@@ -101,6 +101,7 @@ async fn series_arrive_under_the_identity_of_the_pod_and_the_agent_ends_in_time(
         assert!(Instant::now() < end, "the agent scrapes no longer");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    assert!(agent.is_running(), "the agent ended before it was told to");
     let told = Instant::now();
     agent.signal("TERM");
     let finished = agent.finish();
@@ -218,7 +219,7 @@ impl App {
     }
 }
 
-/// The stored pod: what API server, scheduler and kubelet add to a pod of a ReplicaSet.
+/// The stored pod: what API server, scheduler and kubelet add to a pod of a `ReplicaSet`.
 fn on_node(mut pod: Value) -> Value {
     pod["metadata"]["name"] = json!(NAME);
     pod["metadata"]["namespace"] = json!(NAMESPACE);

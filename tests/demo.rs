@@ -58,6 +58,25 @@ fn the_demo_injects_the_example_over_https_and_shows_pod_and_configuration() {
 }
 
 #[test]
+fn the_readme_shows_what_the_demo_prints() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = readme.split_once("<!-- demo:start -->\n```text\n").unwrap();
+    let (shown, tail) = rest.split_once("```\n<!-- demo:end -->").unwrap();
+    let text = String::from_utf8(demo(&[]).output().unwrap().stdout).unwrap();
+    // The port is another one each time.
+    let (before, after) = text.split_once("https://127.0.0.1:").unwrap();
+    let (_, after) = after.split_once('/').unwrap();
+    let printed = format!("{before}https://127.0.0.1:PORT/{after}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let readme = format!("{head}<!-- demo:start -->\n```text\n{printed}```\n<!-- demo:end -->{tail}");
+        std::fs::write(&path, readme).unwrap();
+    } else {
+        assert_eq!(shown, printed, "run `make golden` and read the diff");
+    }
+}
+
+#[test]
 fn long_values_are_shown_whole_on_request() {
     let out = demo(&["--full"]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();

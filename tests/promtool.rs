@@ -1,6 +1,6 @@
 //! Prometheus' own judgement of every rendered configuration: `promtool check config --agent`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
+#![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 #[path = "support/agent/tools.rs"]
 mod tools;
