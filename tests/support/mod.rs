@@ -3,6 +3,7 @@
 
 pub(crate) mod additive;
 pub(crate) mod golden;
+pub(crate) mod pods;
 pub(crate) mod reviews;
 
 use base64::Engine;

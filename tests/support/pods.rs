@@ -1,0 +1,271 @@
+//! Pods as JSON, of all the shapes that an API server may send and some that it never would.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// A pod and the namespace that it is created in, one of those of `tests/golden/admission/objects.yaml`.
+pub(crate) fn pods() -> impl Strategy<Value = (Value, &'static str)> {
+    let parts = (metadata(), spec(), namespaces(), prop::option::weighted(0.01, wrong_kind()));
+    parts.prop_map(|(metadata, spec, namespace, wrong)| {
+        let mut pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {}});
+        if let Some((pointer, value)) = wrong {
+            let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a parent");
+            if let Some(parent) = pod.pointer_mut(parent).and_then(Value::as_object_mut) {
+                parent.insert(key.to_owned(), value);
+            }
+        }
+        (pod, namespace)
+    })
+}
+
+fn namespaces() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        90 => Just("team-a"),
+        6 => Just("team-label"),
+        6 => Just("team-guest"),
+        4 => Just("team-openshift"),
+        2 => Just("team-names"),
+        1 => Just("team-two"),
+        1 => Just("team-off"),
+        1 => Just("team-closed"),
+        1 => Just("team-strict"),
+        1 => Just("team-typo"),
+        1 => Just("kube-system"),
+        1 => Just("nobody"),
+    ]
+}
+
+/// Values of a member that never have this kind.
+fn wrong_kind() -> impl Strategy<Value = (&'static str, Value)> {
+    let places = [
+        "/metadata/labels",
+        "/metadata/annotations",
+        "/metadata/name",
+        "/metadata/ownerReferences",
+        "/spec/containers",
+        "/spec/initContainers",
+        "/spec/volumes",
+        "/spec/hostNetwork",
+        "/spec/restartPolicy",
+        "/spec/terminationGracePeriodSeconds",
+        "/spec/nodeSelector",
+        "/spec/resources",
+    ];
+    let values = prop_oneof![
+        Just(json!([1, null, {}])),
+        Just(json!({"a": 1, "b": [], "c": null})),
+        Just(json!(1.5)),
+        Just(json!("text")),
+        Just(json!(u64::MAX)),
+    ];
+    (proptest::sample::select(places.to_vec()), values)
+}
+
+/// `null` and absent beside a value.
+fn maybe<S: Strategy<Value = Value>>(present: u32, value: S) -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![present => value.prop_map(Some), 1 => Just(Some(Value::Null)), 2 => Just(None)]
+}
+
+fn object(members: impl IntoIterator<Item = (&'static str, Option<Value>)>) -> Value {
+    let members = members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(members.collect())
+}
+
+/// Keys with everything that keys may hold, and what JSON pointers and labels escape.
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z]{1,8}",
+        "[a-z]{1,5}\\.example\\.com/[a-zA-Z0-9._-]{1,8}",
+        "[a-z]{1,4}~[01/]{1,3}",
+        Just("kubectl.kubernetes.io/last-applied-configuration".to_owned()),
+    ]
+}
+
+fn strings(values: impl Strategy<Value = String>) -> impl Strategy<Value = Map<String, Value>> {
+    vec((key(), values.prop_map(Value::from)), 0..5).prop_map(|pairs| pairs.into_iter().collect())
+}
+
+fn metadata() -> impl Strategy<Value = Value> {
+    let name = prop_oneof![
+        3 => Just(object([("generateName", Some(json!("web-6d4cf56db6-")))])),
+        1 => Just(object([("name", Some(json!("web-0")))])),
+    ];
+    let labels = maybe(7, strings("[a-zA-Z0-9._-]{0,12}").prop_map(Value::Object));
+    let owners = prop::option::of(prop_oneof![
+        Just(
+            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-6d4cf56db6", "controller": true}])
+        ),
+        Just(
+            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "nightly-29417040", "controller": true}])
+        ),
+        Just(json!([{"kind": "Other", "name": "x"}, {"kind": "Node", "name": "n", "controller": true}])),
+        Just(json!([])),
+    ]);
+    (name, labels, annotations(), owners, future()).prop_map(
+        |(mut metadata, labels, annotations, owners, future)| {
+            let members = metadata.as_object_mut().expect("metadata is an object");
+            let parts = [
+                ("labels", labels),
+                ("annotations", annotations),
+                ("ownerReferences", owners),
+                ("future", future),
+            ];
+            members.extend(parts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+            metadata
+        },
+    )
+}
+
+/// A member that no version of Kubernetes has yet.
+fn future() -> impl Strategy<Value = Option<Value>> {
+    prop::option::weighted(0.3, Just(json!({"deep": [1, 2.5, null, {"yes": true}], "text": "on"})))
+}
+
+fn inject() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![
+        60 => Just(Some("true")),
+        20 => Just(Some("platform/open")),
+        6 => Just(Some("platform/full")),
+        4 => Just(Some("platform/ordinary")),
+        3 => Just(Some("platform/distroless")),
+        6 => Just(None),
+        1 => Just(Some("False")),
+        1 => Just(Some("yes please")),
+        1 => Just(Some("shopp")),
+        1 => Just(Some("platform/central")),
+        1 => Just(Some("platform/private")),
+        1 => Just(Some("platform/old")),
+        1 => Just(Some("platform/leaving")),
+    ]
+}
+
+/// Our annotations and the community's, mostly usable.
+fn hints() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
+    let port = prop_oneof![
+        60 => Just(Some("8080")),
+        2 => Just(Some("8080, 9999,65535")),
+        1 => Just(Some("70000")),
+        2 => Just(None),
+    ];
+    let rest = prop_oneof![
+        40 => Just(vec![]),
+        2 => Just(vec![("sidecar.prometheus.io/path", json!("/internal/metrics"))]),
+        2 => Just(vec![("sidecar.prometheus.io/interval", json!("1m")), ("sidecar.prometheus.io/timeout", json!("1s"))]),
+        2 => Just(vec![("prometheus.io/scrape", json!("true")), ("prometheus.io/param_x", json!("y \u{7f} ü"))]),
+        1 => Just(vec![("sidecar.prometheus.io/required", json!("true"))]),
+        1 => Just(vec![("sidecar.prometheus.io/scheme", json!("gopher\n"))]),
+        1 => Just(vec![("sidecar.prometheus.io/status", json!("not ours")), ("sidecar.prometheus.io/skipped", json!("old"))]),
+        1 => Just(vec![("kubernetes.io/config.mirror", json!("x"))]),
+    ];
+    (port, rest).prop_map(|(port, mut rest)| {
+        rest.extend(port.map(|port| ("sidecar.prometheus.io/port", json!(port))));
+        rest
+    })
+}
+
+fn annotations() -> impl Strategy<Value = Option<Value>> {
+    let values =
+        prop_oneof![20 => "\\PC{0,20}", 1 => Just("x".repeat(1500)), 1 => "[\\x00-\\x1f\"\\\\]{0,6}"];
+    let large = prop::option::weighted(0.01, Just(json!("y".repeat(262_100))));
+    (strings(values), inject(), hints(), large, 0..50u8).prop_map(|(mut map, inject, hints, large, shape)| {
+        if shape == 0 {
+            return Some(Value::Null);
+        }
+        map.extend(hints.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        map.extend(inject.map(|value| ("sidecar.prometheus.io/inject".to_owned(), json!(value))));
+        map.extend(large.map(|value| ("large".to_owned(), value)));
+        Some(Value::Object(map))
+    })
+}
+
+fn quantities() -> impl Strategy<Value = Option<Value>> {
+    let amounts = prop_oneof![
+        Just(json!({"cpu": "100m", "memory": "128Mi"})),
+        Just(json!({"cpu": "1", "memory": "512Mi"})),
+        Just(json!({"cpu": 1, "memory": 536_870_912})),
+        Just(json!({"ephemeral-storage": "1Gi", "example.com/gpu": "1"})),
+        Just(json!({"cpu": "nonsense"})),
+        Just(json!({})),
+    ];
+    maybe(
+        4,
+        (maybe(3, amounts.clone()), maybe(3, amounts))
+            .prop_map(|(requests, limits)| object([("requests", requests), ("limits", limits)])),
+    )
+}
+
+fn container(name: String, sidecar: bool) -> impl Strategy<Value = Value> {
+    let port = (
+        prop_oneof![6 => 1..=65535i64, 1 => Just(8080), 1 => Just(0), 1 => Just(70_000)],
+        prop::option::of("[a-z]{1,8}"),
+        prop::option::of(proptest::sample::select(vec!["TCP", "UDP", "SCTP"])),
+    )
+        .prop_map(|(number, name, protocol)| {
+            object([
+                ("containerPort", Some(json!(number))),
+                ("name", name.map(Value::from)),
+                ("protocol", protocol.map(Value::from)),
+            ])
+        });
+    let always = if sidecar { prop::option::of(Just(json!("Always"))).boxed() } else { Just(None).boxed() };
+    (maybe(6, vec(port, 0..4).prop_map(Value::from)), quantities(), always, future()).prop_map(
+        move |(ports, resources, restart, future)| {
+            object([
+                ("name", Some(json!(name))),
+                ("image", Some(json!("registry.example.com/shop/web:1.4"))),
+                ("ports", ports),
+                ("resources", resources),
+                ("restartPolicy", restart),
+                ("futureProbe", future),
+            ])
+        },
+    )
+}
+
+fn containers(prefix: &'static str, sidecars: bool) -> impl Strategy<Value = Value> {
+    (0..4usize, prop::option::weighted(0.01, Just("prometheus-agent"))).prop_flat_map(move |(more, taken)| {
+        let names = (0..=more).map(|index| format!("{prefix}{index}")).chain(taken.map(str::to_owned));
+        let list: Vec<_> = names.map(|name| container(name, sidecars).boxed()).collect();
+        list.prop_map(Value::from)
+    })
+}
+
+fn spec() -> impl Strategy<Value = Value> {
+    let volume = prop_oneof![
+        20 => Just(json!({"name": "kube-api-access-7xk2q", "projected": {"sources": []}})),
+        1 => Just(json!({"name": "promsidecar", "emptyDir": {}})),
+    ];
+    let rare = prop_oneof![
+        120 => Just(None),
+        1 => Just(Some(("hostNetwork", json!(true)))),
+        1 => Just(Some(("os", json!({"name": "windows"})))),
+        1 => Just(Some(("nodeSelector", json!({"kubernetes.io/os": "windows"})))),
+        1 => Just(Some(("shareProcessNamespace", json!(true)))),
+        2 => Just(Some(("resources", json!({"limits": {"cpu": "1", "memory": "1Gi"}})))),
+        1 => Just(Some(("terminationGracePeriodSeconds", json!(-5)))),
+        2 => Just(Some(("terminationGracePeriodSeconds", json!(1)))),
+    ];
+    let policy = prop_oneof![8 => Just(None), 4 => Just(Some("Always")), 2 => Just(Some("OnFailure")), 1 => Just(Some("Never"))];
+    (
+        containers("app", false),
+        maybe(2, containers("init", true)),
+        maybe(6, vec(volume, 0..2).prop_map(Value::from)),
+        rare,
+        policy,
+        future(),
+    )
+        .prop_map(|(containers, init, volumes, rare, policy, future)| {
+            let mut spec = object([
+                ("containers", Some(containers)),
+                ("initContainers", init),
+                ("volumes", volumes),
+                ("restartPolicy", policy.map(Value::from)),
+                ("futureField", future),
+            ]);
+            let members = spec.as_object_mut().expect("a spec is an object");
+            members.extend(rare.map(|(key, value)| (key.to_owned(), value)));
+            spec
+        })
+}
