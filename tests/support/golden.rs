@@ -25,15 +25,16 @@ pub(crate) fn yaml(value: &Value) -> String {
 /// Compares output with its golden, `None` meaning that there is none; what differs is added to `wrong`. With `UPDATE_GOLDEN`
 /// in the environment the golden is written instead.
 pub(crate) fn compare(path: &Path, actual: Option<&str>, wrong: &mut Vec<String>) {
+    let expected = fs::read_to_string(path).ok();
+    if expected.as_deref() == actual {
+        return;
+    }
+    // Only what differs is written: other tests read the same files meanwhile.
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         match actual {
             Some(actual) => fs::write(path, actual).expect("a golden can be written"),
             None => drop(fs::remove_file(path)),
         }
-        return;
-    }
-    let expected = fs::read_to_string(path).ok();
-    if expected.as_deref() == actual {
         return;
     }
     let (expected, actual) = (expected.unwrap_or_default(), actual.unwrap_or_default());
