@@ -79,15 +79,6 @@ pub struct NamespaceMeta {
 }
 
 impl NamespaceMeta {
-    /// A namespace that says nothing, or that is not known.
-    pub const UNKNOWN: Self = Self {
-        inject: None,
-        required: None,
-        template: None,
-        allowed_secrets: BTreeSet::new(),
-        first_uid: None,
-    };
-
     /// Reads labels and annotations of a Namespace by look-up functions, so that any representation serves.
     pub fn new<'a>(
         label: impl Fn(&str) -> Option<&'a str>,
@@ -100,12 +91,16 @@ impl NamespaceMeta {
             allowed_secrets: split_list(annotation(names::ALLOWED_SECRETS).unwrap_or_default())
                 .map(str::to_owned)
                 .collect(),
-            // `1000650000/10000`, or the older `1000650000-1000659999`.
-            first_uid: annotation(names::OPENSHIFT_UID_RANGE)
-                .and_then(|range| range.split(['/', '-']).next())
-                .and_then(|first| first.trim().parse().ok()),
+            first_uid: annotation(names::OPENSHIFT_UID_RANGE).and_then(first_uid),
         }
     }
+}
+
+/// First user id of a range: `1000650000/10000`, or the older `1000650000-1000659999`. Root, which our container must not
+/// be, and ids that the API server would refuse count as none.
+fn first_uid(range: &str) -> Option<i64> {
+    let first: i32 = range.split(['/', '-']).next()?.trim().parse().ok()?;
+    (first > 0).then_some(first.into())
 }
 
 /// A namespace that says nothing, or that is not known.

@@ -114,6 +114,19 @@ struct WrittenStatus {
     mode: Mode,
 }
 
+/// The pod's namespace, and what is known around it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a, 'p> {
+    /// Name of the namespace.
+    pub(super) namespace: &'a str,
+    /// Its metadata.
+    pub(super) meta: &'a NamespaceMeta,
+    /// All templates.
+    pub(super) catalog: &'a Catalog,
+    /// The operator's choices.
+    pub(super) policy: &'p Policy,
+}
+
 /// Decides about one pod. `namespace` is the one of the request, which is authoritative.
 pub fn decide<'a>(
     namespace: &'a str,
@@ -122,9 +135,10 @@ pub fn decide<'a>(
     policy: &Policy,
 ) -> Decision<'a> {
     let meta = catalog.namespace(namespace).unwrap_or(&catalog::UNKNOWN_NAMESPACE);
+    let scope = Scope { namespace, meta, catalog, policy };
     let (required, bad_required) = request::required(pod, meta);
     let mut walk = Walk { trace: Vec::with_capacity(Reason::InternalError as usize + 1) };
-    let injected = walk.rows(namespace, pod, catalog, policy, meta, bad_required).and_then(|injection| {
+    let injected = walk.rows(&scope, pod, bad_required).and_then(|injection| {
         let injected = inject::build(&injection, namespace, pod, required)?;
         Ok((injection, injected))
     });
@@ -163,18 +177,15 @@ impl<'a> Walk<'a> {
 
     fn rows(
         &mut self,
-        namespace: &'a str,
+        scope: &Scope<'a, '_>,
         pod: &'a PodView<'a>,
-        catalog: &'a Catalog,
-        policy: &Policy,
-        meta: &'a NamespaceMeta,
         bad_required: Option<InvalidValue<'a>>,
     ) -> Result<Injection<'a>, Refusal> {
-        let wanted = self.asked(pod, meta)?;
+        let wanted = self.asked(pod, scope.meta)?;
         self.injected_before(pod)?;
-        self.place(namespace, pod, policy)?;
+        self.place(scope, pod)?;
         let hints = self.values(wanted, bad_required, pod)?;
-        let found = self.template(namespace, wanted, catalog, policy, meta)?;
+        let found = self.template(scope, wanted)?;
         let Some(sidecar) = found.sidecar.as_deref() else {
             let violation = found.violation.as_deref().unwrap_or("it was never compiled");
             return Err(Refusal::new(Reason::TemplateInvalid, format!("{}: {violation}", found.id)));
@@ -183,7 +194,7 @@ impl<'a> Walk<'a> {
         let deleting = found.deleting.then(|| format!("{} is being deleted", found.id));
         self.row(Reason::TemplateDeleting, deleting)?;
 
-        let mode = sidecar.mode(policy.native_sidecars);
+        let mode = sidecar.mode(scope.policy.native_sidecars);
         if mode == Mode::Container && pod.restart_policy() != "Always" {
             let detail =
                 format!("restartPolicy {} and template {} in container mode", pod.restart_policy(), found.id);
@@ -196,19 +207,12 @@ impl<'a> Walk<'a> {
         }
         self.passed(Reason::NothingToScrape, Finding::Ports(hints.ports.len()));
         self.row(Reason::NameTaken, name_taken(pod, sidecar))?;
-        Ok(Injection { entry: found, sidecar, mode, hints, namespace: meta })
+        Ok(Injection { entry: found, sidecar, mode, hints, namespace: scope.meta })
     }
 
     /// Rows 7 to 10.
-    fn template(
-        &mut self,
-        namespace: &str,
-        wanted: Wanted<'_>,
-        catalog: &'a Catalog,
-        policy: &Policy,
-        meta: &NamespaceMeta,
-    ) -> Result<&'a TemplateEntry, Refusal> {
-        let found = lookup::find(namespace, wanted, catalog, policy, meta);
+    fn template(&mut self, scope: &Scope<'a, '_>, wanted: Wanted<'_>) -> Result<&'a TemplateEntry, Refusal> {
+        let found = lookup::find(scope, wanted);
         let refused = found.as_ref().err().map(|refusal| refusal.reason);
         let finding = found.as_ref().map_or(Finding::Nothing, |entry| Finding::Template(&entry.id));
         for row in LOOKUP_ROWS.into_iter().take_while(|row| refused.is_none_or(|reason| *row < reason)) {
@@ -265,8 +269,10 @@ impl<'a> Walk<'a> {
     }
 
     /// Rows 4 and 5: where the pod runs.
-    fn place(&mut self, namespace: &str, pod: &'a PodView<'a>, policy: &Policy) -> Result<(), Refusal> {
-        let excluded = ALWAYS_EXCLUDED.contains(&namespace) || policy.excluded_namespaces.contains(namespace);
+    fn place(&mut self, scope: &Scope<'_, '_>, pod: &'a PodView<'a>) -> Result<(), Refusal> {
+        let namespace = scope.namespace;
+        let excluded =
+            ALWAYS_EXCLUDED.contains(&namespace) || scope.policy.excluded_namespaces.contains(namespace);
         let excluded = excluded.then(|| format!("pods of {namespace} are never injected"));
         self.row(Reason::NamespaceExcluded, excluded)?;
         let mirror = pod.annotation(names::MIRROR_POD).map(|_| "static pods cannot be changed".to_owned());

@@ -4,9 +4,10 @@
 //! a patch, with no value tree in between.
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// A place in a fragment that is filled for each pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) enum Hole {
     /// Milliseconds within which remote write must be flushed.
     FlushDeadline,
@@ -26,7 +27,8 @@ pub(super) enum Hole {
     Optional,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Part {
     Text(String),
     Hole(Hole),
@@ -71,8 +73,8 @@ impl Fragment {
         }
     }
 
-    /// The parts as text with their holes by name, for hashing: equal for equal fragments and only for those.
-    pub(super) fn fingerprint(&self) -> String {
-        format!("{:?}", self.parts)
+    /// The parts with their holes by name, for hashing: equal for equal fragments and only for those.
+    pub(super) fn fingerprint(&self) -> Value {
+        serde_json::to_value(&self.parts).expect("invariant: texts and names serialise")
     }
 }

@@ -15,7 +15,7 @@ use crate::template::duration::PromDuration;
 /// What the pod's annotations ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hints<'a> {
-    /// Ports in the order in which they were named, without repetitions. Empty: nothing is hinted.
+    /// Ports in the order in which they were named, without repetitions, at most [`MAX_PORTS`]. Empty: nothing is hinted.
     pub ports: Vec<HintedPort<'a>>,
     /// `__metrics_path__`.
     pub path: Option<&'a str>,
@@ -27,9 +27,16 @@ pub struct Hints<'a> {
     pub interval: Option<Duration>,
     /// Timeout, as asked for.
     pub timeout: Option<Duration>,
-    /// Community annotations that could not be used.
+    /// Community annotations that could not be used, the first few.
     pub notes: Vec<String>,
 }
+
+/// Most ports that hints may name: each costs a group of targets, and looking one up takes a walk over all of them.
+pub const MAX_PORTS: usize = 128;
+/// Longest hinted interval or timeout, a year; the scrape job knows milliseconds of up to 12 digits.
+const MAX_DURATION: Duration = Duration::from_hours(365 * 24);
+/// Most notes about community annotations; a pod may carry thousands of bad ones.
+const MAX_NOTES: usize = 3;
 
 /// A port to scrape, with the container that declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +88,17 @@ const MAX_TEXT: usize = 1024;
 const PORT_GRAMMAR: &str = "want port numbers or names of declared ports";
 const PATH_GRAMMAR: &str = "want a path like /metrics, no ? # or blanks";
 const SCHEME_GRAMMAR: &str = "want http or https";
-const DURATION_GRAMMAR: &str = "want a duration such as 30s or 1m30s";
+const DURATION_GRAMMAR: &str = "want a duration such as 30s or 1m30s, at most 1y";
+const MANY_PORTS_GRAMMAR: &str = "want at most 128 ports";
 
 /// Reads all hints of a pod.
 pub fn read<'a>(pod: &'a PodView<'a>) -> Result<Hints<'a>, InvalidValue<'a>> {
     let mut hints = Hints::default();
     if let Some(value) = pod.annotation(names::PORT) {
-        for item in value.split(',').map(str::trim) {
+        for (index, item) in value.split(',').map(str::trim).enumerate() {
+            if index == MAX_PORTS {
+                return Err(InvalidValue::on_pod(names::PORT, value, MANY_PORTS_GRAMMAR));
+            }
             let added = !item.is_empty() && hints.add_port(pod, item);
             if !added {
                 return Err(InvalidValue::on_pod(names::PORT, value, PORT_GRAMMAR));
@@ -127,7 +138,7 @@ pub fn read<'a>(pod: &'a PodView<'a>) -> Result<Hints<'a>, InvalidValue<'a>> {
 fn read_duration<'a>(pod: &'a PodView<'a>, key: &'static str) -> Result<Option<Duration>, InvalidValue<'a>> {
     let Some(value) = pod.annotation(key) else { return Ok(None) };
     match value.parse::<PromDuration>() {
-        Ok(duration) if !duration.is_zero() => Ok(Some(duration.get())),
+        Ok(duration) if !duration.is_zero() && duration.get() <= MAX_DURATION => Ok(Some(duration.get())),
         _ => Err(InvalidValue::on_pod(key, value, DURATION_GRAMMAR)),
     }
 }
@@ -160,9 +171,25 @@ impl<'a> Hints<'a> {
         found
     }
 
+    /// Adds a port unless it is known. Beyond [`MAX_PORTS`], which only names of many ports and community annotations
+    /// reach, it is left out and noted.
     fn push(&mut self, port: HintedPort<'a>) {
-        if !self.ports.iter().any(|known| known.number == port.number) {
+        if self.ports.iter().any(|known| known.number == port.number) {
+            return;
+        }
+        if self.ports.len() < MAX_PORTS {
             self.ports.push(port);
+        } else {
+            self.note(format_args!("only the first {MAX_PORTS} hinted ports are scraped"));
+        }
+    }
+
+    fn note(&mut self, note: fmt::Arguments<'_>) {
+        if self.notes.len() < MAX_NOTES {
+            let note = note.to_string();
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
         }
     }
 
@@ -173,9 +200,10 @@ impl<'a> Hints<'a> {
             return;
         }
         if let Some(value) = pod.annotation("prometheus.io/port") {
-            for item in split_list(value) {
+            for item in split_list(value).take(MAX_PORTS) {
                 if !self.add_port(pod, item) {
-                    self.notes.push(format!(
+                    let item: String = item.chars().take(24).collect();
+                    self.note(format_args!(
                         "prometheus.io/port {item:?} is neither a port number nor a declared port's name"
                     ));
                 }
@@ -217,7 +245,7 @@ impl<'a> Hints<'a> {
                 },
             };
             if !usable {
-                self.notes.push(format!("{key} has a value that cannot be used and is ignored"));
+                self.note(format_args!("{key} has a value that cannot be used and is ignored"));
             }
         }
     }

@@ -6,65 +6,59 @@
 
 use std::sync::Arc;
 
-use super::Policy;
-use super::catalog::{Catalog, NamespaceMeta, TemplateEntry};
-use super::decision::Refusal;
+use super::catalog::TemplateEntry;
+use super::decision::{Refusal, Scope};
 use super::reason::Reason;
 use super::request::{Reference, Wanted};
+use crate::template::agent::TemplateId;
 
 /// Most near misses that are named.
 const MAX_NEAR_MISSES: usize = 3;
+/// Most names that are compared letter by letter, which takes time by the square of their length.
+const MAX_COMPARED: usize = 200;
 
 /// Finds the template that applies.
-pub(super) fn find<'a>(
-    namespace: &str,
-    wanted: Wanted<'_>,
-    catalog: &'a Catalog,
-    policy: &Policy,
-    meta: &NamespaceMeta,
-) -> Result<&'a TemplateEntry, Refusal> {
+pub(super) fn find<'a>(scope: &Scope<'a, '_>, wanted: Wanted<'_>) -> Result<&'a TemplateEntry, Refusal> {
     match wanted {
-        Wanted::Template(reference, _) => named(namespace, reference, catalog, meta),
-        _ => only(namespace, catalog, policy, meta),
+        Wanted::Template(reference, _) => named(scope, reference),
+        _ => only(scope),
     }
 }
 
-fn named<'a>(
-    namespace: &str,
-    reference: Reference<'_>,
-    catalog: &'a Catalog,
-    meta: &NamespaceMeta,
-) -> Result<&'a TemplateEntry, Refusal> {
+fn named<'a>(scope: &Scope<'a, '_>, reference: Reference<'_>) -> Result<&'a TemplateEntry, Refusal> {
+    let namespace = scope.namespace;
     let home = reference.namespace.unwrap_or(namespace);
     let foreign = home != namespace;
     let not_found = || {
-        let near = near_misses(namespace, reference.name, catalog, meta);
+        let near = near_misses(scope, reference.name);
         if foreign {
             format!("no template {home}/{} that {namespace} may use{near}", reference.name)
         } else {
             format!("no template {} in {namespace}{near}", reference.name)
         }
     };
-    let Some(entry) = catalog.template(home, reference.name) else {
-        return Err(Refusal::new(Reason::TemplateNotFound, not_found()));
-    };
-    let refuse = |reason, detail| {
-        let mut refusal = Refusal::new(reason, detail);
-        if foreign {
-            refusal.told = Some((Reason::TemplateNotFound, not_found()));
-        }
+    let entry = scope.catalog.template(home, reference.name);
+    let entry = entry.ok_or_else(|| Refusal::new(Reason::TemplateNotFound, not_found()))?;
+    usable(scope, entry).map_err(|mut refusal| {
+        refusal.told = foreign.then(|| (Reason::TemplateNotFound, not_found()));
         refusal
-    };
-    if !entry.claimed {
-        let detail = format!("{} lacks our operator.prometheus.io/controller-id", entry.id);
-        return Err(refuse(Reason::TemplateNotClaimed, detail));
-    }
-    permitted(namespace, entry, meta).map_err(|detail| refuse(Reason::TemplateNotPermitted, detail))?;
+    })?;
     Ok(entry)
 }
 
+/// Whether the template is one of ours, and for this namespace.
+fn usable(scope: &Scope<'_, '_>, entry: &TemplateEntry) -> Result<(), Refusal> {
+    if entry.claimed {
+        permitted(scope, entry).map_err(|detail| Refusal::new(Reason::TemplateNotPermitted, detail))
+    } else {
+        let detail = format!("{} lacks our operator.prometheus.io/controller-id", entry.id);
+        Err(Refusal::new(Reason::TemplateNotClaimed, detail))
+    }
+}
+
 /// Both halves of the permission: the template's owner allows the namespace, the namespace allows the Secrets.
-fn permitted(namespace: &str, entry: &TemplateEntry, meta: &NamespaceMeta) -> Result<(), String> {
+fn permitted(scope: &Scope<'_, '_>, entry: &TemplateEntry) -> Result<(), String> {
+    let namespace = scope.namespace;
     if !entry.permits(namespace) {
         return Err(format!("{} does not list {namespace} in allowed-namespaces", entry.id));
     }
@@ -72,7 +66,7 @@ fn permitted(namespace: &str, entry: &TemplateEntry, meta: &NamespaceMeta) -> Re
         return Ok(());
     }
     let objects = entry.sidecar.iter().flat_map(|sidecar| sidecar.objects.iter());
-    match objects.into_iter().find(|name| !meta.allowed_secrets.contains(*name)) {
+    match objects.into_iter().find(|name| !scope.meta.allowed_secrets.contains(*name)) {
         Some(name) => Err(format!(
             "namespace {namespace} does not list {name} in allowed-secrets, which {} uses",
             entry.id
@@ -82,12 +76,8 @@ fn permitted(namespace: &str, entry: &TemplateEntry, meta: &NamespaceMeta) -> Re
 }
 
 /// The only eligible template of the pod's namespace, else the default one.
-fn only<'a>(
-    namespace: &str,
-    catalog: &'a Catalog,
-    policy: &Policy,
-    meta: &NamespaceMeta,
-) -> Result<&'a TemplateEntry, Refusal> {
+fn only<'a>(scope: &Scope<'a, '_>) -> Result<&'a TemplateEntry, Refusal> {
+    let (namespace, catalog) = (scope.namespace, scope.catalog);
     let claimed = || catalog.templates_in(namespace).filter(|entry| entry.claimed);
     let mut eligible = claimed().filter(|entry| !entry.deleting);
     if let Some(first) = eligible.next() {
@@ -98,9 +88,8 @@ fn only<'a>(
         let names = [&[&*first.id.name], others.as_slice()].concat().join(", ");
         return Err(Refusal::new(Reason::TemplateAmbiguous, format!("{namespace} has {names}: name one")));
     }
-    if let Some(default) = &policy.default_template {
-        let reference = Reference { namespace: Some(&default.namespace), name: &default.name };
-        return named(namespace, reference, catalog, meta);
+    if let Some(id) = &scope.policy.default_template {
+        return default(scope, id);
     }
     // What is left explains best: a template on its way out, or one that nobody claimed.
     if let Some(deleting) = claimed().next() {
@@ -118,18 +107,41 @@ fn only<'a>(
     Err(Refusal::new(Reason::TemplateNotFound, detail))
 }
 
+/// The template of `--default-template`. The pod's owner did not name it, so nothing told to them does.
+fn default<'a>(scope: &Scope<'a, '_>, id: &TemplateId) -> Result<&'a TemplateEntry, Refusal> {
+    let namespace = scope.namespace;
+    let entry = scope.catalog.template(&id.namespace, &id.name);
+    let found = match entry {
+        Some(entry) => usable(scope, entry).map(|()| &**entry),
+        None => {
+            Err(Refusal::new(Reason::TemplateNotFound, format!("the default template {id} does not exist")))
+        }
+    };
+    found.map_err(|mut refusal| {
+        let told = format!("no template in {namespace}, and no default one that it may use");
+        refusal.told = (id.namespace != namespace).then_some((Reason::TemplateNotFound, told));
+        refusal
+    })
+}
+
 /// Templates of similar names that this namespace may use, as `; near: a, b`.
-fn near_misses(namespace: &str, wanted: &str, catalog: &Catalog, meta: &NamespaceMeta) -> String {
-    let usable = |entry: &&Arc<TemplateEntry>| entry.claimed && permitted(namespace, entry, meta).is_ok();
-    let mut near: Vec<(usize, String)> = catalog
-        .templates()
-        .filter(usable)
+fn near_misses(scope: &Scope<'_, '_>, wanted: &str) -> String {
+    let most = 1 + wanted.len() / 4;
+    let similar = |entry: &&Arc<TemplateEntry>| {
+        entry.id.name.len().abs_diff(wanted.len()) <= most && usable(scope, entry).is_ok()
+    };
+    let foreign = scope.catalog.templates().filter(|entry| entry.id.namespace != scope.namespace);
+    let mut near: Vec<(usize, String)> = scope
+        .catalog
+        .templates_in(scope.namespace)
+        .chain(foreign)
+        .filter(similar)
+        .take(MAX_COMPARED)
         .filter_map(|entry| {
             let distance = strsim::damerau_levenshtein(&entry.id.name, wanted);
-            let close = distance <= 1 + wanted.chars().count() / 4;
-            let name =
-                if entry.id.namespace == namespace { entry.id.name.clone() } else { entry.id.to_string() };
-            close.then_some((distance, name))
+            let own = entry.id.namespace == scope.namespace;
+            let name = if own { entry.id.name.clone() } else { entry.id.to_string() };
+            (distance <= most).then_some((distance, name))
         })
         .collect();
     near.sort();

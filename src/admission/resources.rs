@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use super::json::{Field, Pairs};
 use super::pod::{Container, PodView};
 use crate::template::agent::Resources;
 use crate::template::quantity::Quantity;
@@ -32,6 +33,8 @@ pub(super) struct SidecarResources {
     pub(super) requests: Vec<(String, Quantity)>,
     /// By resource name, in order.
     pub(super) limits: Vec<(String, Quantity)>,
+    /// Memory that the agent may take: its container's limit, or the pod's where that is lower.
+    pub(super) memory_limit: Quantity,
 }
 
 /// What every other container of the pod states for one resource.
@@ -49,8 +52,11 @@ impl SidecarResources {
         wal_limit: Quantity,
         pod: &PodView<'_>,
     ) -> Self {
-        if pod.spec.value().is_some_and(|spec| spec.resources.value().is_some_and(states_anything)) {
-            return Self { unstated: true, ..Self::default() };
+        let pod_level = pod.spec.value().and_then(|spec| spec.resources.value());
+        if let Some(pod_level) = pod_level.filter(|resources| states_anything(resources)) {
+            let pod_limit = amount(&pod_level.limits, MEMORY);
+            let memory_limit = pod_limit.map_or(memory_limit, |limit| limit.min(memory_limit));
+            return Self { unstated: true, memory_limit, ..Self::default() };
         }
         let mut requests = template.requests.clone();
         let mut limits = template.limits.clone();
@@ -67,7 +73,8 @@ impl SidecarResources {
 
         if is_guaranteed(pod) {
             let cpu = requests.get(CPU).copied().unwrap_or_default().max(GUARANTEED_CPU);
-            let cpu = template.limits.get(CPU).copied().unwrap_or(cpu);
+            // A limit of zero is none, and would make the pod Burstable.
+            let cpu = template.limits.get(CPU).copied().filter(|limit| !limit.is_zero()).unwrap_or(cpu);
             let memory = limits.get(MEMORY).copied().unwrap_or(memory_limit);
             for (resource, amount) in [(CPU, cpu), (MEMORY, memory)] {
                 requests.insert(resource.to_owned(), amount);
@@ -90,14 +97,10 @@ impl SidecarResources {
         }
         Self {
             unstated: false,
+            memory_limit: limits.get(MEMORY).copied().unwrap_or(memory_limit),
             requests: requests.into_iter().collect(),
             limits: limits.into_iter().collect(),
         }
-    }
-
-    /// Memory limit in this pod, from which the agent's own limit is made.
-    pub(super) fn memory_limit(&self) -> Option<Quantity> {
-        self.limits.iter().find(|(resource, _)| resource == MEMORY).map(|(_, limit)| *limit)
     }
 
     /// Writes `{"limits":{…},"requests":{…}}`.
@@ -136,17 +139,20 @@ impl Stated {
 }
 
 fn limit(container: &Container<'_>, resource: &str) -> Option<Quantity> {
-    container.resources.value()?.limits.get(resource).copied().filter(|amount| !amount.is_zero())
+    amount(&container.resources.value()?.limits, resource)
 }
 
 fn request(container: &Container<'_>, resource: &str) -> Option<Quantity> {
-    container.resources.value()?.requests.get(resource).copied().filter(|amount| !amount.is_zero())
+    amount(&container.resources.value()?.requests, resource)
+}
+
+/// What is stated for a resource; zero counts as nothing, as for the API server.
+fn amount(amounts: &Field<Pairs<'_, Quantity>>, resource: &str) -> Option<Quantity> {
+    amounts.get(resource).copied().filter(|amount| !amount.is_zero())
 }
 
 fn states_anything(resources: &super::pod::Resources<'_>) -> bool {
-    let any = |field: &super::json::Field<super::json::Pairs<'_, Quantity>>| {
-        field.value().is_some_and(|pairs| !pairs.0.is_empty())
-    };
+    let any = |field: &Field<Pairs<'_, Quantity>>| field.value().is_some_and(|pairs| !pairs.0.is_empty());
     any(&resources.requests) || any(&resources.limits)
 }
 

@@ -103,16 +103,10 @@ impl Sidecar {
             agent.wal_size_limit.unwrap_or_else(|| memory_limit.times(4).max(Quantity::from_mebibytes(1024)));
         let container = container(agent);
         let volumes = volumes(agent, wal_limit);
-        let mut digest = Sha256::new();
-        digest.update(container.fingerprint());
-        digest.update(format!("{:?}{:?}{wal_limit}{memory_limit}", agent.resources, agent.mode));
-        for (_, volume) in &volumes {
-            digest.update(volume.fingerprint());
-        }
         Self {
             id: agent.id.clone(),
             generation: agent.generation,
-            hash: hex(&digest.finalize(), 8),
+            hash: hash(agent, &container, &volumes),
             selects_monitors: agent.selects_monitors,
             objects: agent.objects().into_iter().map(|(_, name)| name.to_owned()).collect(),
             scrape_interval: agent.scrape_interval,
@@ -166,7 +160,7 @@ impl Sidecar {
             sidecar: self,
             mode,
             required,
-            flush_millis: (pod.grace_period_seconds() * 1000 / 3).min(MAX_FLUSH_MILLIS),
+            flush_millis: (pod.grace_period_seconds().saturating_mul(1000) / 3).min(MAX_FLUSH_MILLIS),
             port: self.fixed_port.then(|| free_port(pod)),
             uid: namespace.first_uid.unwrap_or(DEFAULT_UID),
             resources: SidecarResources::for_pod(&self.resources, self.memory_limit, self.wal_limit, pod),
@@ -208,8 +202,7 @@ impl SidecarFor<'_> {
                 }
             }
             Hole::DataLimit => {
-                let limit = self.resources.memory_limit().unwrap_or(self.sidecar.memory_limit);
-                let kibibytes = limit.plus(DATA_SEGMENT_HEADROOM).units() / 1024;
+                let kibibytes = self.resources.memory_limit.plus(DATA_SEGMENT_HEADROOM).units() / 1024;
                 out.extend_from_slice(number.format(kibibytes).as_bytes());
             }
             Hole::Resources => {
@@ -242,6 +235,26 @@ pub fn config_map_name(template: &TemplateId) -> String {
     let name = template.name.get(..ROOM).unwrap_or(&template.name).trim_end_matches(['-', '.']);
     let digits = hex(&Sha256::digest(template.to_string()), 4);
     format!("promsidecar-{name}-{digits}")
+}
+
+/// Hash of all that pods of this template get and that no other choice of a pod decides. It stands on pods for years, so
+/// it is made from written-out text, not from what a type happens to print.
+fn hash(agent: &Agent, container: &Fragment, volumes: &[(String, Fragment)]) -> String {
+    let amounts = |amounts: &BTreeMap<String, Quantity>| -> BTreeMap<String, String> {
+        amounts.iter().map(|(resource, amount)| (resource.clone(), amount.to_string())).collect()
+    };
+    let pod_level = json!({
+        "container": container.fingerprint(),
+        "volumes": volumes.iter().map(|(_, volume)| volume.fingerprint()).collect::<Vec<_>>(),
+        "mode": agent.mode.word(),
+        "supervised": agent.supervised,
+        "fixedPort": agent.fixed_port,
+        "selfMonitor": agent.self_monitor,
+        "requests": amounts(&agent.resources.requests),
+        "limits": amounts(&agent.resources.limits),
+        "memoryLimit": agent.memory_limit().to_string(),
+    });
+    hex(&Sha256::digest(pod_level.to_string()), 8)
 }
 
 fn hex(digest: &[u8], bytes: usize) -> String {

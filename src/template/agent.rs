@@ -40,6 +40,17 @@ pub enum ModePreference {
     Container,
 }
 
+impl ModePreference {
+    /// As written in the annotation.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Container => "container",
+        }
+    }
+}
+
 /// Requests and limits by resource name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
