@@ -3,6 +3,7 @@
 //! Input: YAML (several documents) or JSON, `List` objects included. Output: the objects in order, each with the number of
 //! its document, or an error that names the document.
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 /// One object of a manifest.
@@ -39,16 +40,9 @@ impl Document {
 /// Reads every object of `text`. Empty documents are passed over; `List`s are opened.
 pub fn read(text: &str) -> Result<Vec<Document>, ManifestError> {
     let mut documents = Vec::new();
-    for (index, source) in split(text).into_iter().enumerate() {
-        let number = index + 1;
-        let fail = |message: String| ManifestError { number, message };
-        let value: Value = serde_saphyr::from_str(source).map_err(|error| {
-            // The lines after the first draw the place, which a log line has no room for.
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            fail(first.strip_prefix("error: ").unwrap_or(first).to_owned())
-        })?;
-        match value {
+    for part in parts(text) {
+        let Some(number) = part.number else { continue };
+        match part.parse()? {
             Value::Null => {}
             Value::Object(mut object) => {
                 let is_list = object.get("kind").and_then(Value::as_str) == Some("List");
@@ -64,42 +58,163 @@ pub fn read(text: &str) -> Result<Vec<Document>, ManifestError> {
                     }
                 }
             }
-            _ => return Err(fail("is not an object with apiVersion and kind".to_owned())),
+            _ => return Err(part.error("is not an object with apiVersion and kind".to_owned())),
         }
     }
     Ok(documents)
 }
 
-/// The documents of a YAML stream: cut at lines that are a `---` marker.
-fn split(text: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
+/// A document as it stands in its text, the marker before it and the blanks around it included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// Position among the documents of the text, from 1; `None` for one without content.
+    pub number: Option<usize>,
+    /// Its bytes. Those of all parts together are the whole text.
+    pub text: &'a str,
+}
+
+/// The documents of a text: of a stream of JSON values, or of a YAML stream.
+pub fn parts(text: &str) -> Vec<Part<'_>> {
+    let texts = json_texts(text).unwrap_or_else(|| yaml_texts(text));
+    let mut documents = 0;
+    let part = |text| {
+        let number = (!is_blank(text)).then(|| {
+            documents += 1;
+            documents
+        });
+        Part { number, text }
+    };
+    texts.into_iter().map(part).collect()
+}
+
+impl Part<'_> {
+    /// Reads the document as JSON where it is, else as YAML the way kubectl does (YAML 1.1: `0644` is an octal number).
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ManifestError> {
+        let (_, content) = self.split();
+        if let Ok(value) = serde_json::from_str(content) {
+            return Ok(value);
+        }
+        let options = serde_saphyr::options! { legacy_octal_numbers: true };
+        serde_saphyr::from_str_with_options(self.text, options).map_err(|error| {
+            // The lines after the first draw the place, which a log line has no room for.
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            self.error(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+        })
+    }
+
+    /// What stands before the content (blank lines, comments and the document's marker), and the content.
+    pub fn split(&self) -> (&str, &str) {
+        let mut at = 0;
+        for line in self.text.split_inclusive('\n') {
+            if !is_filler(line) {
+                break;
+            }
+            at += line.len();
+        }
+        self.text.split_at(at)
+    }
+
+    fn error(&self, message: String) -> ManifestError {
+        ManifestError { number: self.number.unwrap_or_default(), message }
+    }
+}
+
+/// The values of a JSON stream, if the text is one: each with the blanks before it, the last with those behind it too.
+fn json_texts(text: &str) -> Option<Vec<&str>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut texts = Vec::new();
     let mut start = 0;
-    let mut offset = 0;
+    while let Some(value) = stream.next() {
+        value.ok()?;
+        let end = stream.byte_offset();
+        texts.push(text.get(start..end)?);
+        start = end;
+    }
+    // What is left is blank.
+    if let (Some(last), Some(rest)) = (texts.pop(), text.get(start..)) {
+        texts.push(text.get(start - last.len()..start + rest.len())?);
+    }
+    Some(texts)
+}
+
+/// The documents of a YAML stream: cut at lines that are a `---` marker.
+fn yaml_texts(text: &str) -> Vec<&str> {
+    let mut texts = Vec::new();
+    let (mut start, mut offset) = (0, 0);
     for line in text.split_inclusive('\n') {
         let marker = line
             .strip_prefix("---")
-            .is_some_and(|rest| rest.trim_start().is_empty() || rest.starts_with([' ', '\t']));
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
         if marker && offset > start {
-            parts.push(&text[start..offset]);
+            texts.push(&text[start..offset]);
             start = offset;
         }
         offset += line.len();
     }
-    parts.push(&text[start..]);
-    parts.into_iter().filter(|part| !is_blank(part)).collect()
+    texts.push(&text[start..]);
+    texts
 }
 
+/// Whether nothing stands in the document; `...` ends one.
 fn is_blank(part: &str) -> bool {
-    part.lines().all(|line| {
-        let line = line.trim();
-        line.is_empty() || line == "---" || line == "..." || line.starts_with('#')
-    })
+    part.lines().all(|line| is_filler(line) || line.trim_end() == "...")
+}
+
+/// A blank line, a comment, or a document's marker alone.
+fn is_filler(line: &str) -> bool {
+    let rest = line.strip_prefix("---").unwrap_or(line).trim();
+    rest.is_empty() || rest.starts_with('#')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{parts, read};
     use serde_json::json;
+
+    #[test]
+    fn numbers_are_read_as_kubectl_reads_them() {
+        let read = read("a: 0644\nb: 0o644\nc: '0644'\nd: 1_000\ne: 12:30\nf: 0x1F\n").unwrap();
+        assert_eq!(
+            read[0].object,
+            json!({"a": 420, "b": 420, "c": "0644", "d": 1000, "e": "12:30", "f": 31})
+        );
+    }
+
+    #[test]
+    fn the_parts_of_a_text_are_all_of_it() {
+        let texts = [
+            "",
+            "\n",
+            "kind: A",
+            "# head\n---\nkind: A\n--- # next\n\nkind: B\n---\n# nothing\n...\n---\nkind: C\n---",
+            "---\r\nkind: A\r\n---\r\nkind: B\r\n",
+            "--- {kind: A}\n--- # nothing\n",
+            "kind: A\ndata: |\n  ---\n  text\n",
+            "{\"kind\": \"A\"}\n\n{\"kind\": \"B\"}  \n",
+            "{\"kind\": \"A\"}{\"kind\": \"---\\n\"}",
+            " {\"kind\":\n\t\"A\"}",
+            "{kind: A}\n---\n{kind: B}\n",
+        ];
+        let counts = texts.map(|text| {
+            let parts = parts(text);
+            assert_eq!(parts.iter().map(|part| part.text).collect::<String>(), text);
+            let numbers: Vec<_> = parts.iter().filter_map(|part| part.number).collect();
+            assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "{text:?}");
+            numbers.len()
+        });
+        assert_eq!(counts, [0, 0, 1, 3, 2, 1, 1, 2, 2, 1, 2]);
+    }
+
+    #[test]
+    fn json_with_tabs_and_escapes_that_yaml_does_not_know_is_read() {
+        let read = read("{\n\t\"kind\": \"A\\/\\ud83d\\ude00\"\n}\n{\"kind\": \"B\"}\n").unwrap();
+        let kinds: Vec<_> = read.iter().map(|d| (d.number, d.kind())).collect();
+        assert_eq!(kinds, [(1, "A/\u{1f600}"), (2, "B")]);
+    }
 
     #[test]
     fn documents_and_lists_come_out_in_order() {
