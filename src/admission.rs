@@ -14,6 +14,7 @@ pub mod hints;
 pub mod inject;
 pub mod json;
 mod lookup;
+pub mod offline;
 pub mod owner;
 pub mod patch;
 pub mod pod;

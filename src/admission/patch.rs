@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::json::Field;
 use super::pod::PodView;
@@ -25,11 +26,19 @@ pub enum Parent {
     InitContainers,
     /// `/spec/containers`.
     Containers,
+    /// `/metadata`, which only the pod template of a manifest may lack.
+    Metadata,
 }
 
 impl Parent {
-    const ALL: [Self; 5] =
-        [Self::Labels, Self::Annotations, Self::Volumes, Self::InitContainers, Self::Containers];
+    const ALL: [Self; 6] = [
+        Self::Labels,
+        Self::Annotations,
+        Self::Volumes,
+        Self::InitContainers,
+        Self::Containers,
+        Self::Metadata,
+    ];
 
     /// JSON pointer (RFC 6901).
     pub const fn pointer(self) -> &'static str {
@@ -39,6 +48,7 @@ impl Parent {
             Self::Volumes => "/spec/volumes",
             Self::InitContainers => "/spec/initContainers",
             Self::Containers => "/spec/containers",
+            Self::Metadata => "/metadata",
         }
     }
 
@@ -57,6 +67,17 @@ pub enum Was {
     Null,
 }
 
+impl Was {
+    /// How a member was found; `None` where it holds something.
+    pub const fn of(member: Option<&Value>) -> Option<Self> {
+        match member {
+            None => Some(Self::Absent),
+            Some(Value::Null) => Some(Self::Null),
+            Some(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Ready,
@@ -72,7 +93,7 @@ pub struct Unprovable(pub Parent);
 /// A patch in the making.
 pub struct Patch {
     bytes: Vec<u8>,
-    states: [State; 5],
+    states: [State; 6],
 }
 
 /// A finished patch: `[{"op":"add","path":…,"value":…},…]`.
@@ -98,6 +119,7 @@ impl Patch {
                 Parent::Volumes => state(&spec.volumes),
                 Parent::InitContainers => state(&spec.init_containers),
                 Parent::Containers => state(&spec.containers),
+                Parent::Metadata => State::Ready,
             }
         });
         let mut bytes = Vec::with_capacity(8 * 1024);
