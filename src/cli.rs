@@ -12,12 +12,17 @@ use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, P
 
 pub mod cluster;
 pub mod demo;
+pub mod diff;
 pub mod explain;
+pub mod inject;
 pub mod input;
+pub mod ordered;
 pub mod policy;
 pub mod render;
+pub mod rewrite;
 pub mod settings;
 pub mod templates;
+pub mod uninject;
 pub mod validate;
 pub mod values;
 pub mod webhook;
@@ -34,6 +39,12 @@ pub struct Cli {
 enum Command {
     /// Serve the mutating admission webhook.
     Webhook(Box<webhook::Args>),
+    /// Add the agent to the pods of manifests, as the webhook would.
+    Inject(inject::Args),
+    /// Take out of manifests what promsidecar added.
+    Uninject(uninject::Args),
+    /// Show what inject would change.
+    Diff(diff::Args),
     /// Print the Prometheus configuration that a template renders to.
     Render(render::Args),
     /// List every violation of templates, each with its fix.
@@ -58,6 +69,9 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let matches = matches.subcommand_matches("webhook").unwrap_or(matches);
             webhook::run(&args, matches, &mut out)
         }
+        Command::Inject(args) => inject::run(&args, &mut out),
+        Command::Uninject(args) => uninject::run(&args, &mut out),
+        Command::Diff(args) => diff::run(&args, &mut out),
         Command::Render(args) => render::run(&args, &mut out),
         Command::Validate(args) => validate::run(&args, &mut out),
         Command::Explain(args) => explain::run(&args, &mut out),

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::admission::offline::Owner;
+
 /// Stand-in for the hash of a pod template, as long as a real one.
 const TEMPLATE_HASH: &str = "6d4cf56db6";
 /// Stand-in for a `CronJob`'s scheduled minute since the epoch.
@@ -12,28 +14,48 @@ const SCHEDULED_MINUTE: &str = "29417040";
 
 /// Whether an object of this kind has a pod in it.
 pub fn has_pod(object: &Value) -> bool {
-    object.get("kind").and_then(Value::as_str) == Some("Pod") || template(object).is_some()
+    pod_pointer(object).is_some()
 }
 
-/// The pod template of a workload: `spec.template`, or `spec.jobTemplate.spec.template` of a `CronJob`.
-fn template(object: &Value) -> Option<&Value> {
-    let template = match object.get("kind").and_then(Value::as_str)? {
-        "CronJob" => object.pointer("/spec/jobTemplate/spec/template"),
-        "PodTemplate" => object.get("template"),
-        _ => object.pointer("/spec/template"),
+/// Where the pod of an object stands (JSON pointer, empty for a Pod): `spec.template` of a workload of whatever kind, or
+/// `spec.jobTemplate.spec.template` of a `CronJob`. `None` where there is no pod.
+pub fn pod_pointer(object: &Value) -> Option<&'static str> {
+    let pointer = match kind(object)? {
+        "Pod" => return Some(""),
+        "CronJob" => "/spec/jobTemplate/spec/template",
+        "PodTemplate" => "/template",
+        _ => "/spec/template",
     };
-    template.filter(|template| template.pointer("/spec/containers").is_some())
+    object.pointer(pointer)?.pointer("/spec/containers").map(|_| pointer)
+}
+
+/// Who will own the pods of an object, as far as its manifest tells.
+pub fn owner(object: &Value) -> Owner<'_> {
+    let name = object.pointer("/metadata/name").and_then(Value::as_str);
+    match (kind(object).unwrap_or_default(), name) {
+        ("Pod", _) => Owner::Nobody,
+        (
+            kind @ ("StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job"),
+            Some(name),
+        ) => Owner::Workload { kind, name },
+        _ => Owner::Unknown,
+    }
+}
+
+fn kind(object: &Value) -> Option<&str> {
+    object.get("kind").and_then(Value::as_str)
 }
 
 /// The first pod of a manifest; `None` where the object has none.
 pub fn pod(object: &Value) -> Option<Value> {
-    let kind = object.get("kind").and_then(Value::as_str)?;
-    if kind == "Pod" {
+    let pointer = pod_pointer(object)?;
+    if pointer.is_empty() {
         return Some(object.clone());
     }
-    let template = template(object)?;
+    let template = object.pointer(pointer)?;
+    let kind = kind(object)?;
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("unnamed");
-    let owner = owner(kind, name);
+    let owner = controller(kind, name);
     let mut metadata = template.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     metadata.remove("name");
     if kind == "StatefulSet" {
@@ -63,14 +85,14 @@ pub fn pod(object: &Value) -> Option<Value> {
     Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
-struct Owner {
+struct Controller {
     api_version: &'static str,
     kind: String,
     name: String,
 }
 
-/// The controller that creates the pods of this workload.
-fn owner(kind: &str, name: &str) -> Owner {
+/// The controller that creates the pods of this workload, with stand-ins for what it is named after.
+fn controller(kind: &str, name: &str) -> Controller {
     let (api_version, kind, name) = match kind {
         "Deployment" => ("apps/v1", "ReplicaSet", format!("{name}-{TEMPLATE_HASH}")),
         "CronJob" => ("batch/v1", "Job", format!("{name}-{SCHEDULED_MINUTE}")),
@@ -78,13 +100,45 @@ fn owner(kind: &str, name: &str) -> Owner {
         "ReplicationController" => ("v1", "ReplicationController", name.to_owned()),
         other => ("apps/v1", other, name.to_owned()),
     };
-    Owner { api_version, kind: kind.to_owned(), name }
+    Controller { api_version, kind: kind.to_owned(), name }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::pod;
+    use super::{owner, pod, pod_pointer};
+    use crate::admission::offline::Owner;
     use serde_json::{Value, json};
+
+    #[test]
+    fn the_pod_of_an_object_is_found_by_its_kind() {
+        let template = json!({"spec": {"containers": []}});
+        for (kind, spec, pointer) in [
+            ("Deployment", json!({"template": template}), Some("/spec/template")),
+            ("Rollout", json!({"template": template}), Some("/spec/template")),
+            (
+                "CronJob",
+                json!({"jobTemplate": {"spec": {"template": template}}}),
+                Some("/spec/jobTemplate/spec/template"),
+            ),
+            ("CronJob", json!({"template": template}), None),
+            ("Certificate", json!({"template": {"spec": {}}}), None),
+            ("Pod", json!(null), Some("")),
+        ] {
+            assert_eq!(pod_pointer(&json!({"kind": kind, "spec": spec})), pointer, "{kind}");
+        }
+        assert_eq!(pod_pointer(&json!({"kind": "PodTemplate", "template": template})), Some("/template"));
+        assert_eq!(pod_pointer(&json!({"spec": {"template": template}})), None);
+    }
+
+    #[test]
+    fn an_owner_is_known_where_the_workload_itself_is_it() {
+        let of = |kind: &str| json!({"kind": kind, "metadata": {"name": "web"}});
+        let (set, deployment) = (of("StatefulSet"), of("Deployment"));
+        assert_eq!(owner(&set), Owner::Workload { kind: "StatefulSet", name: "web" });
+        assert_eq!(owner(&deployment), Owner::Unknown);
+        assert_eq!(owner(&json!({"kind": "Job", "metadata": {"generateName": "web-"}})), Owner::Unknown);
+        assert_eq!(owner(&of("Pod")), Owner::Nobody);
+    }
 
     fn first_pod(object: &Value) -> Value {
         pod(object).unwrap()

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use promsidecar::admission::Policy;
@@ -13,6 +15,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use support::additive::losses;
+use support::golden::folders;
 use support::pods::pods;
 
 static CATALOG: LazyLock<Catalog> =
@@ -82,4 +85,37 @@ fn most_generated_pods_go_there_and_back() {
         .count();
     println!("{injected} of 500 generated pods were injected and restored");
     assert!(injected >= 300, "{injected} of 500");
+}
+
+/// Cases whose input is more than a pod in `team-a` have a file that says so.
+fn is_plain(case: &Path) -> bool {
+    !case.join("case.yaml").exists() && !case.join("objects.yaml").exists()
+}
+
+#[test]
+fn a_manifest_gets_what_the_webhook_would_have_added() {
+    let policy = Policy { native_sidecars: true, ..Policy::default() };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/admission");
+    let read = |path: PathBuf| -> Option<Value> {
+        let text = fs::read_to_string(path).ok()?;
+        Some(serde_saphyr::from_str(&text).expect("a golden is YAML"))
+    };
+    let mut injected = 0;
+    for case in folders(&root).into_iter().filter(|case| is_plain(case)) {
+        let review = read(case.join("review.json"));
+        let pod = review
+            .map(|mut review| review["request"]["object"].take())
+            .or_else(|| read(case.join("pod.yaml")));
+        let pod = pod.expect("a case has a pod");
+        let mut value = pod.clone();
+        let expected = match offline::inject(&mut value, "team-a", Owner::Nobody, &CATALOG, &policy) {
+            Ok(_) => {
+                injected += 1;
+                read(case.join("patched.yaml")).expect("an injected pod has a golden")
+            }
+            Err(_) => pod,
+        };
+        assert_eq!(value, expected, "{}", case.display());
+    }
+    assert!(injected >= 25, "{injected} goldens are injected");
 }

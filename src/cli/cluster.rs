@@ -2,6 +2,7 @@
 //!
 //! Input: flags and a folder of manifests. Output: catalog and policy, as a webhook with the same flags would have them.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -11,6 +12,7 @@ use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
+use crate::manifest::Document;
 use crate::store::documents;
 
 /// Flags of the cluster.
@@ -31,17 +33,29 @@ pub struct ClusterArgs {
 impl ClusterArgs {
     /// Reads the folder. An object that cannot be read is an error here: there is no last good version to fall back to.
     pub fn load(&self) -> anyhow::Result<(Catalog, Policy)> {
-        let settings = self.settings.to_settings();
-        let Some(templates) = &self.templates else {
-            bail!("--templates DIR is missing: there is nothing to inject from")
-        };
+        self.load_beside(Vec::new())
+    }
+
+    /// The same, where the manifests at hand may have templates and namespaces in them too.
+    pub fn load_beside(&self, manifests: Vec<(String, Vec<Document>)>) -> anyhow::Result<(Catalog, Policy)> {
         let mut files = documents::Files::new();
-        for file in input::manifests(templates)? {
-            files.insert(file.display().to_string(), input::documents(&file)?);
+        if let Some(templates) = &self.templates {
+            for file in input::manifests(templates)? {
+                files.insert(file.display().to_string(), input::documents(&file)?);
+            }
         }
-        let built = documents::build(&files, &settings, &Catalog::default());
+        let same = |file: &str| {
+            let real = |file: &str| fs::canonicalize(file).ok();
+            real(file).is_some_and(|real_file| files.keys().any(|key| real(key).as_ref() == Some(&real_file)))
+        };
+        let beside: Vec<_> = manifests.into_iter().filter(|(file, _)| !same(file)).collect();
+        files.extend(beside);
+        let built = documents::build(&files, &self.settings.to_settings(), &Catalog::default());
         if let Some(problem) = built.problems.first() {
             bail!("{}: document {}: {}", problem.file, problem.document, problem.message);
+        }
+        if self.templates.is_none() && built.catalog.templates().next().is_none() {
+            bail!("--templates DIR is missing: there is nothing to inject from")
         }
         Ok((built.catalog, self.policy.to_policy()))
     }

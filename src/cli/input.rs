@@ -16,14 +16,17 @@ const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// The documents of one file, or of standard input.
 pub fn documents(file: &Path) -> anyhow::Result<Vec<Document>> {
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-        text
-    } else {
-        fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?
-    };
-    manifest::read(&text).with_context(|| shown(file))
+    manifest::read(&text(file)?).with_context(|| shown(file))
+}
+
+/// The text of one file, or of standard input.
+pub fn text(file: &Path) -> anyhow::Result<String> {
+    if file != Path::new("-") {
+        return fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()));
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+    Ok(text)
 }
 
 /// A file as messages name it.

@@ -7,18 +7,15 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use json_patch::Patch;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::client::Answered;
 use super::workspace::Workspace;
 use crate::admission::status::Status;
+use crate::cli::ordered::Ordered;
 use crate::names;
 
-/// Keys that a reader looks for first, in this order.
-const FIRST_KEYS: [&str; 8] =
-    ["apiVersion", "kind", "metadata", "name", "generateName", "namespace", "image", "restartPolicy"];
 /// Longest value that is shown whole.
 const LONGEST: usize = 88;
 
@@ -206,7 +203,11 @@ impl<W: Write> Report<'_, W> {
 
     fn yaml(&self, value: &Value) -> anyhow::Result<String> {
         let options = serde_saphyr::ser_options! { compact_list_indent: true };
-        Ok(serde_saphyr::to_string_with_options(&Readable { value, full: self.full }, options)?)
+        let mut value = Ordered::arranged(value.clone(), None);
+        if !self.full {
+            value.edit_texts(&cut);
+        }
+        Ok(serde_saphyr::to_string_with_options(&value, options)?)
     }
 }
 
@@ -220,40 +221,6 @@ fn patched(pod: &Value, response: &Value) -> anyhow::Result<Value> {
     Ok(patched)
 }
 
-/// A value with the telling keys first and long texts cut.
-struct Readable<'a> {
-    value: &'a Value,
-    full: bool,
-}
-
-impl Serialize for Readable<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let wrap = |value| Readable { value, full: self.full };
-        match self.value {
-            Value::Object(map) => {
-                let mut entries: Vec<_> = map.iter().collect();
-                let rank =
-                    |key: &str| FIRST_KEYS.iter().position(|first| *first == key).unwrap_or(usize::MAX);
-                entries.sort_by_key(|(key, _)| rank(key));
-                let mut out = serializer.serialize_map(Some(entries.len()))?;
-                for (key, value) in entries {
-                    out.serialize_entry(key, &wrap(value))?;
-                }
-                out.end()
-            }
-            Value::Array(items) => {
-                let mut out = serializer.serialize_seq(Some(items.len()))?;
-                for item in items {
-                    out.serialize_element(&wrap(item))?;
-                }
-                out.end()
-            }
-            Value::String(text) if !self.full => serializer.serialize_str(&cut(text)),
-            other => other.serialize(serializer),
-        }
-    }
-}
-
 /// The first line of a text, and no more than fits a terminal.
 fn cut(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
@@ -263,9 +230,7 @@ fn cut(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{LONGEST, Readable, cut};
+    use super::{LONGEST, cut};
 
     #[test]
     fn long_texts_are_cut_at_their_first_line() {
@@ -274,17 +239,5 @@ mod tests {
         assert_eq!(cut("one\ntwo"), "one…");
         assert_eq!(cut(&"ä".repeat(LONGEST)), "ä".repeat(LONGEST));
         assert_eq!(cut(&"ä".repeat(LONGEST + 1)), "ä".repeat(LONGEST) + "…");
-    }
-
-    #[test]
-    fn a_name_stands_first_and_nothing_is_lost() {
-        let value = json!({"args": ["x\ny"], "image": "i", "name": "n", "kind": null});
-        let yaml = |full| serde_saphyr::to_string(&Readable { value: &value, full }).unwrap();
-        assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&yaml(true)).unwrap(), value);
-        let keys: Vec<_> = yaml(false)
-            .lines()
-            .filter_map(|line| line.split_once(':').map(|(key, _)| key.to_owned()))
-            .collect();
-        assert_eq!(keys, ["kind", "name", "image", "args"]);
     }
 }
