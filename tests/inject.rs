@@ -1,0 +1,205 @@
+//! `inject`, `uninject` and `diff` as a pipeline runs them: the program, its output and its exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use promsidecar::{manifest, workload};
+use serde_json::{Value, json};
+
+const TEMPLATES: &str = "tests/cli/templates.yaml";
+const WORKLOADS: &str = include_str!("cli/workloads.yaml");
+
+/// Exit code, standard output and standard error.
+type Ran = (i32, String, String);
+
+fn run(args: &[&str], input: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promsidecar"))
+        .args(args)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that ends before it has read everything closes the pipe, which its exit code explains.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let out = child.wait_with_output().unwrap();
+    (
+        out.status.code().unwrap(),
+        String::from_utf8(out.stdout).unwrap(),
+        String::from_utf8(out.stderr).unwrap(),
+    )
+}
+
+fn inject(input: &str, flags: &[&str]) -> Ran {
+    run(&[&["inject", "-f", "-", "-t", TEMPLATES, "-n", "team-a"], flags].concat(), input)
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    manifest::read(text).unwrap().into_iter().map(|document| document.object).collect()
+}
+
+fn pods(text: &str) -> Vec<Value> {
+    let pod = |object: &Value| Some(object.pointer(workload::pod_pointer(object)?).unwrap().clone());
+    objects(text).iter().filter_map(pod).collect()
+}
+
+fn agents(pod: &Value) -> usize {
+    let containers = pod["spec"]["initContainers"].as_array().into_iter().flatten();
+    containers.filter(|container| container["name"] == "prometheus-agent").count()
+}
+
+/// Kinds and names of an injected manifest's owners, from the targets.
+fn controllers(pod: &Value) -> Value {
+    let targets = pod["metadata"]["annotations"]["sidecar.prometheus.io/targets"].as_str().unwrap();
+    let targets: Value = serde_json::from_str(targets).unwrap();
+    let labels = &targets[0]["labels"];
+    json!([labels["__meta_kubernetes_pod_controller_kind"], labels["__meta_kubernetes_pod_controller_name"]])
+}
+
+#[test]
+fn every_kind_of_workload_is_injected_and_restored() {
+    for flags in [&[][..], &["-o", "yaml"], &["-o", "json"]] {
+        let (code, injected, log) = inject(WORKLOADS, flags);
+        assert_eq!(code, 0, "{log}");
+        assert!(log.contains("\n10 pods: 10 injected, 0 refused, 0 left alone\n"), "{log}");
+        let pods = pods(&injected);
+        assert_eq!(pods.iter().map(agents).collect::<Vec<_>>(), [1; 10]);
+        assert_eq!(
+            pods.iter().map(controllers).collect::<Value>(),
+            json!([
+                [null, null],
+                [null, null],
+                ["ReplicaSet", "web"],
+                ["StatefulSet", "db"],
+                ["DaemonSet", "logs"],
+                ["ReplicationController", "old"],
+                [null, null],
+                ["Job", "once"],
+                [null, null],
+                [null, null],
+            ])
+        );
+
+        let (code, again, log) = inject(&injected, &[]);
+        assert_eq!((code, &again), (0, &injected), "{log}");
+        assert!(log.ends_with("10 pods: 0 injected, 0 refused, 10 left alone\n"), "{log}");
+
+        let (code, restored, log) = run(&["uninject", "-f", "-"], &injected);
+        assert_eq!(code, 0, "{log}");
+        assert_eq!(objects(&restored), objects(WORKLOADS));
+        let (code, twice, log) = run(&["uninject", "-f", "-"], &restored);
+        assert_eq!((code, &twice), (0, &restored), "{log}");
+    }
+}
+
+#[test]
+fn a_refused_pod_is_a_finding_and_its_document_stands() {
+    let text = WORKLOADS.replace("platform/shared", "platform/shraed");
+    let (code, out, log) = inject(&text, &[]);
+    assert_eq!(code, 1);
+    assert!(log.contains("standard input: document 4: CronJob/nightly in team-a: not injected: template-not-found: no template platform/shraed that team-a may use; near: platform/shared\n  fix: "), "{log}");
+    let document = |text: &str| text.split("\n---\n").last().unwrap().to_owned();
+    assert_eq!(document(&out), document(&text));
+    assert_eq!(pods(&out).iter().map(agents).sum::<usize>(), 9);
+}
+
+#[test]
+fn a_diff_is_empty_where_nothing_would_change() {
+    let flags = ["diff", "-f", "-", "-t", TEMPLATES, "-n", "team-a"];
+    let (code, out, log) = run(&flags, "kind: Pod\nspec: {containers: []}\n");
+    assert_eq!((code, &*out, &*log), (0, "", ""));
+    let (_, injected, _) = inject(WORKLOADS, &[]);
+    assert_eq!(run(&flags, &injected), (0, String::new(), String::new()));
+    let (code, out, _) = run(&flags, WORKLOADS);
+    assert_eq!(code, 1);
+    let removed: Vec<_> =
+        out.lines().filter(|line| line.starts_with('-') && !line.starts_with("--- ")).collect();
+    // A null list became a list.
+    assert_eq!(removed, ["-      volumes: null"]);
+}
+
+#[test]
+fn the_patch_of_a_diff_makes_what_inject_makes() {
+    let pod = "kind: List\nitems:\n- kind: CronJob\n  metadata: {name: c}\n  spec: {jobTemplate: {spec: {template: {metadata: {annotations: {sidecar.prometheus.io/inject: shop, sidecar.prometheus.io/port: '1'}}, spec: {containers: [{name: a}]}}}}}\n- kind: Pod\n  metadata: {name: p, annotations: {sidecar.prometheus.io/inject: other, sidecar.prometheus.io/required: 'true'}}\n  spec: {containers: [{name: a}]}\n";
+    let (code, out, log) = run(&["diff", "-f", "-", "-t", TEMPLATES, "-n", "team-a", "-o", "json"], pod);
+    assert_eq!((code, &*log), (1, ""));
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 2);
+    assert_eq!(found[0]["outcome"], "injected");
+    let patch: json_patch::Patch = serde_json::from_value(found[0]["patch"].clone()).unwrap();
+    let mut document: Value = serde_saphyr::from_str(pod).unwrap();
+    json_patch::patch(&mut document, &patch).unwrap();
+    let (_, injected, _) = inject(pod, &[]);
+    assert_eq!(document, serde_saphyr::from_str::<Value>(&injected).unwrap());
+    assert_eq!(
+        found[1],
+        json!({
+            "file": "standard input", "document": 1, "kind": "Pod", "name": "p", "namespace": "team-a",
+            "outcome": "denied", "reason": "template-not-found", "detail": "no template other in team-a",
+            "fix": "correct the reference (near misses are named), create the PrometheusAgent, or ask its owner to allow the namespace",
+            "warnings": [],
+        })
+    );
+    let (_, yaml, _) = run(&["diff", "-f", "-", "-t", TEMPLATES, "-n", "team-a", "-o", "yaml"], pod);
+    assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), found);
+}
+
+#[test]
+fn templates_and_namespaces_may_stand_among_the_manifests() {
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a, labels: {sidecar.prometheus.io/inject: shop}}\n";
+    let pod = "kind: Pod\nmetadata: {name: p, namespace: team-a, annotations: {prometheus.io/port: '80'}}\nspec: {containers: [{name: a}]}\n";
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("a.yaml", namespace);
+    write("b.yaml", &fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TEMPLATES)).unwrap());
+    write("c.yaml", pod);
+    let path = folder.path().to_str().unwrap();
+    for flags in [&["inject", "-f", path][..], &["inject", "-f", path, "-t", path]] {
+        let (code, out, log) = run(flags, "");
+        assert_eq!((code, pods(&out).iter().map(agents).collect::<Vec<_>>()), (0, vec![1]), "{log}");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_named_with_its_place_and_nothing_is_written() {
+    let status = "kind: Pod\nmetadata: {name: p, annotations: {sidecar.prometheus.io/status: '{\"version\":9}'}}\nspec: {containers: []}\n";
+    for (args, input, code, expected) in [
+        (&["inject", "-f", "-"][..], "kind: A\n", 3, "--templates DIR is missing"),
+        (
+            &["inject", "-f", "missing.yaml", "-t", TEMPLATES],
+            "",
+            3,
+            "missing.yaml cannot be read: No such file",
+        ),
+        (&["inject", "-f", "-", "-t", "missing"], "kind: A\n", 3, "missing cannot be read: No such file"),
+        (
+            &["inject", "-f", "-", "-t", TEMPLATES],
+            "kind: A\n---\nkind: [\n",
+            3,
+            "standard input: document 2: line 2 column 7: unclosed bracket",
+        ),
+        (
+            &["uninject", "-f", "-"],
+            "kind: A\nkind: B\n",
+            3,
+            "standard input: document 1: line 2 column 1: duplicate mapping key: kind",
+        ),
+        (
+            &["uninject", "-f", "-"],
+            status,
+            3,
+            "standard input: document 1: Pod/p in default: annotation sidecar.prometheus.io/status has version 9, of a newer promsidecar; use that one",
+        ),
+        (&["diff", "-f", "-", "-o", "toml"], "", 2, "invalid value 'toml' for '--output <FORMAT>'"),
+        (&["inject"], "", 2, "--filename <FILE|DIR>"),
+    ] {
+        let (ran, out, log) = run(args, input);
+        assert_eq!((ran, &*out), (code, ""), "{args:?} {log}");
+        assert!(log.contains(expected), "{args:?}: {log}");
+    }
+}
