@@ -15,6 +15,7 @@ use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
 use promsidecar::template::Settings;
+use promsidecar::template::api::fields::{FIELDS, Verdict};
 use promsidecar::{names, workload};
 use serde_json::Value;
 use support::golden::compare;
@@ -145,6 +146,37 @@ fn reasons() -> String {
 fn the_reasons_are_those_of_the_table() {
     let mut wrong = Vec::new();
     compare(&root().join("docs/reasons.md"), Some(&reasons()), &mut wrong);
+    assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test docs\n{}", wrong.join("\n"));
+}
+
+fn template_fields() -> String {
+    let mut out = String::from(
+        "# Fields of a template\n\n\
+         A template is an upstream `PrometheusAgent`, unchanged. What becomes of each field of its `spec` in an agent beside an\n\
+         application; upstream's documentation says what it means. A field that has no effect is reported by\n\
+         `promsidecar validate`, never rejected: only what would change the pod's security or stop the agent is a violation.\n\n\
+         - *honoured*: it does what it does upstream, in the form that a sidecar needs.\n\
+         - *ignored*: it has no effect, for the reason given.\n\
+         - *not yet*: it has no effect in this version.\n\n\
+         This file is made from the table in `src/template/api/fields.rs`; `make golden` writes it.\n\n\
+         | field | verdict | why |\n\
+         | --- | --- | --- |\n",
+    );
+    for field in &FIELDS {
+        let (verdict, why) = match field.verdict {
+            Verdict::Honoured => ("honoured", ""),
+            Verdict::Ignored(why) => ("ignored", why),
+            Verdict::NotYet(why) => ("not yet", why),
+        };
+        writeln!(out, "| `{}` | {verdict} | {why} |", field.name).expect("a string takes every write");
+    }
+    out
+}
+
+#[test]
+fn the_fields_of_a_template_are_those_of_the_table() {
+    let mut wrong = Vec::new();
+    compare(&root().join("docs/template-fields.md"), Some(&template_fields()), &mut wrong);
     assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test docs\n{}", wrong.join("\n"));
 }
 
