@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use promsidecar::{manifest, workload};
 use serde_json::{Value, json};
 
-const TEMPLATES: &str = "tests/cli/templates.yaml";
-const WORKLOADS: &str = include_str!("cli/workloads.yaml");
+const TEMPLATES: &str = "tests/inject/templates.yaml";
+const WORKLOADS: &str = include_str!("inject/workloads.yaml");
 
 /// Exit code, standard output and standard error.
 type Ran = (i32, String, String);
