@@ -13,10 +13,10 @@ use anyhow::Context;
 
 use super::admin::Status;
 use super::certificate::Authority;
-use super::config::{Certificate, Config};
+use super::config::{Certificate, Config, Limits};
 use super::server::{self, Listeners};
 use super::tls::{self, Keeper, Slot, Source};
-use super::{Admit, Core};
+use super::{Admit, Core, descriptors};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::store::Store;
@@ -48,7 +48,9 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let mut supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn_until_stop("watching templates", store.watch(files::POLL_INTERVAL));
     supervisor.spawn_until_stop("watching the certificate", keeper.keep(tls::POLL_INTERVAL));
-    let serve = server::serve(listeners, core, status, config.limits, config.drain_time);
+    let max_connections = descriptors::fit(config.limits.max_connections);
+    let limits = Limits { max_connections, ..config.limits };
+    let serve = server::serve(listeners, core, status, limits, config.drain_time);
     supervisor.spawn("serving", serve);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
