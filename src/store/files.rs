@@ -76,7 +76,9 @@ impl FileStore {
             Ok(files) => files,
             Err(error) => return state.cannot_list(&self.directory, &error),
         };
-        state.unlisted = None;
+        if state.unlisted.take().is_some() && state.synced {
+            tracing::info!(directory = %self.directory.display(), "the directory can be listed again");
+        }
 
         let mut changed = !state.synced | state.forget_all_but(&files);
         for (name, bytes) in files {
