@@ -1,4 +1,5 @@
-//! Certificates that change under load: files of a mounted volume, swapped as the kubelet does it, while requests run.
+//! Certificates and templates that change under load: files of a mounted volume, swapped as the kubelet does it, while
+//! requests run.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
@@ -16,6 +17,9 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use promsidecar::metrics::Metrics;
+use promsidecar::store::Store;
+use promsidecar::store::files::FileStore;
+use promsidecar::template::Settings;
 use promsidecar::webhook::certificate::{Authority, LEAF_LIFETIME, Leaf};
 use promsidecar::webhook::config::Limits;
 use promsidecar::webhook::tls::{Keeper, Slot, Source};
@@ -155,6 +159,40 @@ async fn a_thousand_requests_in_flight_and_all_others_survive_swaps_of_the_certi
         let answer = read_all(&mut stream).await;
         assert_eq!((status(&answer), answer.ends_with("\r\n\r\n{}")), (200, true), "{answer}");
     }
+}
+
+#[test]
+fn templates_stay_known_while_their_volume_is_swapped() {
+    const SWAPS: usize = 300;
+    let directory = tempfile::tempdir().unwrap();
+    let mut volume = Volume::new(directory.path());
+    let names: Vec<String> = (0..20).map(|index| format!("n{index}")).collect();
+    let named: Vec<(String, String)> = names
+        .iter()
+        .map(|name| {
+            (format!("{name}.yaml"), format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
+        })
+        .collect();
+    let files: Vec<(&str, &[u8])> =
+        named.iter().map(|(file, text)| (file.as_str(), text.as_bytes())).collect();
+    volume.publish(&files);
+    let store = FileStore::new(directory.path().to_path_buf(), Settings::default());
+    store.poll();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..SWAPS {
+                volume.publish(&files);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        while !over.load(Ordering::Relaxed) {
+            store.poll();
+            let catalog = store.catalog();
+            let unknown: Vec<_> = names.iter().filter(|name| catalog.namespace(name).is_none()).collect();
+            assert_eq!((unknown, store.problems()), (vec![], vec![]));
+        }
+    });
 }
 
 /// Lines that the process logged.
