@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
 
+#[path = "support/open_files.rs"]
+mod open_files;
 #[path = "support/https.rs"]
 #[expect(dead_code, reason = "each test uses its own part")]
 mod support;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
+use open_files::may_open;
 use promsidecar::metrics::Metrics;
 use promsidecar::store::Store;
 use promsidecar::store::files::FileStore;
@@ -105,6 +108,11 @@ impl Mounted {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_requests_in_flight_and_all_others_survive_swaps_of_the_certificate() {
+    // Both ends of each connection.
+    let test = "a_thousand_requests_in_flight_and_all_others_survive_swaps_of_the_certificate";
+    if !may_open(2 * HELD + 500, test) {
+        return;
+    }
     let authority = Authority::new(SystemTime::now()).unwrap();
     let pairs = [0, 1].map(|_| Pair::new(&authority, SystemTime::now()));
     let limits = Limits { max_in_flight: 2 * HELD, max_connections: 2 * HELD, ..patient() };
@@ -167,14 +175,14 @@ fn templates_stay_known_while_their_volume_is_swapped() {
     let directory = tempfile::tempdir().unwrap();
     let mut volume = Volume::new(directory.path());
     let names: Vec<String> = (0..20).map(|index| format!("n{index}")).collect();
-    let named: Vec<(String, String)> = names
+    let manifests: Vec<(String, String)> = names
         .iter()
         .map(|name| {
             (format!("{name}.yaml"), format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"))
         })
         .collect();
     let files: Vec<(&str, &[u8])> =
-        named.iter().map(|(file, text)| (file.as_str(), text.as_bytes())).collect();
+        manifests.iter().map(|(file, text)| (file.as_str(), text.as_bytes())).collect();
     volume.publish(&files);
     let store = FileStore::new(directory.path().to_path_buf(), Settings::default());
     store.poll();

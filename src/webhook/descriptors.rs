@@ -1,7 +1,8 @@
 //! File descriptors: how many connections the process can really hold. IO: reads `/proc`.
 //!
 //! Input: the bound that was asked for. Output: one that the limit on open files allows. Beyond that limit `accept` fails:
-//! new connections would neither be served nor closed, and the API server would wait out its timeout for each pod.
+//! new connections would neither be served nor closed, and the API server would wait out its timeout for each pod. (A burst may
+//! still use the rest up for a moment: what is above the bound is closed a little after it was accepted.)
 
 /// Kept free: for the admin port's connections, listeners, and files that are being read.
 const RESERVED: usize = 128;

@@ -32,14 +32,6 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// The same command where no more than `files` files may be open.
-pub(crate) fn with_open_files(command: &Command, files: usize) -> Command {
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
-    limited.arg(command.get_program()).args(command.get_args());
-    limited
-}
-
 /// Runs a command that should end by itself: its exit code and standard error.
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String) {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
