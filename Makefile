@@ -4,7 +4,9 @@
 CARGO ?= cargo
 # Tests of components that Rust does not bring along; `tools` gets them.
 COMPONENT_TESTS := agent promtool supervisor
-QUICK_TESTS := $(filter-out $(COMPONENT_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
+# Floods of connections: they need open files, ports and time.
+SLOW_TESTS := stress
+QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 
 .DEFAULT_GOAL := help
 
@@ -20,7 +22,7 @@ serve: ## Keep the demo's webhook running and print a curl that works.
 test: lint tools ## Everything: format, lints, documentation, all tests.
 	$(CARGO) test --locked
 
-quick: lint ## What needs no component beyond Rust.
+quick: lint ## What needs no component beyond Rust, and no patience.
 	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(QUICK_TESTS))
 
 lint: ## Format, clippy and documentation, warnings denied.

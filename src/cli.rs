@@ -3,7 +3,7 @@
 //! Input: arguments and `PROMSIDECAR_…` variables, read by clap and nowhere else. Output: an exit code; 0 done, 1 findings,
 //! 2 usage, 3 unreadable input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -90,14 +90,20 @@ fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Variables with our prefix that no flag reads, sorted. Those that Kubernetes sets for a Service of our name
+/// Variables with our prefix that no flag reads, each with the known one that it resembles most. Those that Kubernetes sets for a Service of our name
 /// (`PROMSIDECAR_SERVICE_HOST`, `PROMSIDECAR_PORT_8443_TCP` …) are not meant for us.
-fn unknown_variables(environment: impl Iterator<Item = (OsString, OsString)>) -> BTreeSet<String> {
+fn unknown_variables(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> BTreeMap<String, Option<String>> {
     let mut known = BTreeSet::new();
     collect_variables(&Cli::command(), &mut known);
     environment
         .map(|(name, _)| name.to_string_lossy().into_owned())
         .filter(|name| name.starts_with("PROMSIDECAR_") && !known.contains(name) && !is_service_link(name))
+        .map(|name| {
+            let nearest = known.iter().min_by_key(|other| strsim::damerau_levenshtein(other, &name)).cloned();
+            (name, nearest)
+        })
         .collect()
 }
 
@@ -141,7 +147,9 @@ mod tests {
             "HOME",
         ];
         let environment = environment.into_iter().map(|name| (name.into(), "x".into()));
-        let unknown: Vec<String> = super::unknown_variables(environment).into_iter().collect();
-        assert_eq!(unknown, ["PROMSIDECAR_LISTN", "PROMSIDECAR_TEMPLATE"]);
+        let unknown: Vec<_> = super::unknown_variables(environment).into_iter().collect();
+        let expected = [("LISTN", "LISTEN"), ("TEMPLATE", "TEMPLATES")]
+            .map(|(name, nearest)| (format!("PROMSIDECAR_{name}"), Some(format!("PROMSIDECAR_{nearest}"))));
+        assert_eq!(unknown, expected);
     }
 }

@@ -34,19 +34,32 @@ pub enum Limit {
     Connections,
     /// The body cap: answered 413.
     BodySize,
+    /// The bound on all bodies together: answered 503.
+    BodyMemory,
     /// The body deadline: answered 408.
     BodyTime,
+    /// The deadline of a client that does not read its answer: closed.
+    WriteTime,
 }
 
 impl Limit {
-    const ALL: [Self; 4] = [Self::InFlight, Self::Connections, Self::BodySize, Self::BodyTime];
+    const ALL: [Self; 6] = [
+        Self::InFlight,
+        Self::Connections,
+        Self::BodySize,
+        Self::BodyMemory,
+        Self::BodyTime,
+        Self::WriteTime,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
             Self::InFlight => "in-flight",
             Self::Connections => "connections",
             Self::BodySize => "body-size",
+            Self::BodyMemory => "body-memory",
             Self::BodyTime => "body-time",
+            Self::WriteTime => "write-time",
         }
     }
 }

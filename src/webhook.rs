@@ -12,6 +12,7 @@ pub mod admin;
 pub mod certificate;
 pub mod config;
 mod connection;
+mod descriptors;
 mod refusals;
 pub mod router;
 pub mod run;

@@ -2,17 +2,16 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
 
+#[path = "support/program.rs"]
+#[expect(dead_code, reason = "each test uses its own part")]
+mod program;
 #[path = "support/https.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use program::{Program, webhook};
 use promsidecar::admission::Answer;
 use promsidecar::shutdown::Phase;
 use promsidecar::store::Store;
@@ -20,19 +19,12 @@ use promsidecar::store::files::FileStore;
 use promsidecar::template::Settings;
 use promsidecar::webhook::config::Limits;
 use promsidecar::webhook::router::PATHS;
-use serde_json::Value;
-use support::{Client, Server, get, head, read_all, reviewed, soon, status, tls, until};
+use support::{Client, Server, get, head, patient, read_all, reviewed, soon, status, tls, until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 fn echo(body: &[u8]) -> Answer {
     reviewed(body)
-}
-
-/// No deadline that a test could meet by accident.
-fn patient() -> Limits {
-    let deadline = support::PATIENCE;
-    Limits { handshake: deadline, header: deadline, body: deadline, ..Limits::default() }
 }
 
 #[tokio::test]
@@ -307,138 +299,40 @@ async fn a_watched_directory_is_followed_and_a_broken_file_keeps_its_last_good_v
 }
 
 #[tokio::test]
-async fn no_task_is_left_of_connections_that_are_closed() {
-    static REVIEWS: AtomicUsize = AtomicUsize::new(0);
-    let server = Server::start(
-        |body: &[u8]| {
-            REVIEWS.fetch_add(1, Ordering::Relaxed);
-            reviewed(body)
-        },
-        Limits::default(),
-    );
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let before = tasks();
-    for _ in 0..50 {
-        assert_eq!(server.client().await.post(b"{}").await.status(), 200);
-    }
-    assert_eq!(REVIEWS.load(Ordering::Relaxed), 50);
-    until("every connection's task has ended", || async { tasks() <= before }).await;
-}
-
-/// Runs the program with a directory of templates; its first log line tells the addresses.
-fn start(directory: &Path, flags: &[&str]) -> (Process, SocketAddr, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_promsidecar"))
-        .args(["webhook", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--templates"])
-        .arg(directory)
-        .args(flags)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let started = log
-        .by_ref()
-        .map(Result::unwrap)
-        .map(|line| serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("no JSON: {line}")))
-        .find(|line| line["message"] == "promsidecar webhook started")
-        .expect("the process says that it started");
-    let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
-    let (listen, admin) = (address("listen"), address("admin"));
-    // The pipe must not fill up.
-    std::thread::spawn(move || log.for_each(drop));
-    (Process(child), listen, admin)
-}
-
-/// Killed when the test ends, however it ends.
-struct Process(Child);
-
-impl Process {
-    fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.0.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[tokio::test]
 async fn the_program_writes_its_ca_serves_drains_on_sigterm_and_exits_0() {
     let directory = tempfile::tempdir().unwrap();
     let ca_out = directory.path().join("ca.crt");
     let flags = ["--dns-name=webhook.test", "--drain-time=100ms", "--ca-out", ca_out.to_str().unwrap()];
-    let (mut process, listen, admin) = start(directory.path(), &flags);
+    let program = Program::start(&mut webhook(directory.path(), &flags));
 
     let ca = std::fs::read_to_string(&ca_out).unwrap();
     assert!(ca.starts_with("-----BEGIN CERTIFICATE-----\n") && !ca.contains("KEY"), "{ca}");
     let files: Vec<_> =
         std::fs::read_dir(directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(files, ["ca.crt"]);
-    let mut client = Client::new(tls(listen, "webhook.test", &ca).await.unwrap()).await;
+    let mut client = Client::new(tls(program.webhook, "webhook.test", &ca).await.unwrap()).await;
     assert_eq!(client.post(b"no review").await.status(), 400);
-    assert!(tls(listen, "localhost", &ca).await.is_err());
-    assert_eq!(get(admin, "/readyz").await, (200, "ok\n".to_owned()));
+    assert!(tls(program.webhook, "localhost", &ca).await.is_err());
+    assert_eq!(get(program.admin, "/readyz").await, (200, "ok\n".to_owned()));
 
-    process.terminate();
-    let ended = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
-    assert_eq!(soon(ended).await.unwrap().code(), Some(0));
+    program.signal("TERM");
+    assert_eq!(program.ended().0, Some(0));
 }
 
 #[tokio::test]
-async fn a_second_signal_exits_at_once() {
+async fn a_second_signal_ends_the_drain_at_once_whatever_is_in_flight() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut process, _, admin) = start(directory.path(), &["--drain-time=60m"]);
-    process.terminate();
-    until("readyz is red", || async { get(admin, "/readyz").await.0 == 503 }).await;
-    process.terminate();
-    let ended = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
-    assert_eq!(soon(ended).await.unwrap().code(), Some(1));
-}
-
-#[tokio::test]
-async fn without_a_certificate_the_program_runs_unready_and_says_why() {
-    let directory = tempfile::tempdir().unwrap();
-    let (_process, listen, admin) =
-        start(directory.path(), &["--tls-cert-file=none.crt", "--tls-key-file=none.key"]);
-    let (status, text) = get(admin, "/readyz").await;
-    assert_eq!((status, text.as_str()), (503, "not ready: no certificate is loaded; the log says why\n"));
-    assert_eq!(get(admin, "/livez").await.0, 200);
-    assert!(tls(listen, "localhost", "").await.is_err());
-}
-
-#[test]
-fn what_cannot_start_says_which_flag_and_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let templates = directory.path().to_str().unwrap();
-    for (flags, code, expected) in [
-        (&["--templates", templates, "--listen", &taken][..], 3, "stop it or choose another port"),
-        (
-            &["--templates", "/does/not/exist", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"],
-            3,
-            "name a directory",
-        ),
-        (
-            &[
-                "--templates",
-                templates,
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-                "--ca-out=/does/not/exist",
-            ],
-            3,
-            "--ca-out /does/not/exist: cannot be written",
-        ),
-        (&[], 2, "--templates is not set"),
-    ] {
-        let out =
-            Command::new(env!("CARGO_BIN_EXE_promsidecar")).arg("webhook").args(flags).output().unwrap();
-        let text = String::from_utf8(out.stderr).unwrap();
-        assert_eq!(out.status.code(), Some(code), "{flags:?}: {text}");
-        assert!(text.contains(expected), "{flags:?}: {text}");
-    }
+    let ca_out = directory.path().join("ca.crt");
+    let flags = ["--drain-time=60m", "--ca-out", ca_out.to_str().unwrap()];
+    let program = Program::start(&mut webhook(directory.path(), &flags));
+    let ca = std::fs::read_to_string(&ca_out).unwrap();
+    let mut in_flight = tls(program.webhook, "localhost", &ca).await.unwrap();
+    in_flight.write_all(&head(100)).await.unwrap();
+    program.signal("INT");
+    until("readyz is red", || async { get(program.admin, "/readyz").await.0 == 503 }).await;
+    program.signal("TERM");
+    let (code, log) = program.ended();
+    assert_eq!(code, Some(1));
+    assert!(log.iter().any(|line| line["message"] == "exiting at once"), "{log:?}");
+    assert_eq!(read_all(&mut in_flight).await, "");
 }

@@ -9,21 +9,22 @@ use crate::template::version::Version;
 #[derive(Debug, Clone, clap::Args)]
 pub struct SettingsArgs {
     /// Value of operator.prometheus.io/controller-id that makes a `PrometheusAgent` a template.
-    #[arg(long, env = "PROMSIDECAR_CONTROLLER_ID", default_value = names::DEFAULT_CONTROLLER_ID, value_name = "ID")]
+    #[arg(long, env = "PROMSIDECAR_CONTROLLER_ID", default_value = names::DEFAULT_CONTROLLER_ID, value_name = "ID", value_parser = values::controller_id)]
     pub controller_id: String,
     /// Image repository of agents whose template names no image.
     #[arg(
         long,
         env = "PROMSIDECAR_AGENT_IMAGE",
         default_value = "quay.io/prometheus/prometheus",
-        value_name = "REPOSITORY"
+        value_name = "REPOSITORY",
+        value_parser = values::repository
     )]
     pub agent_image: String,
     /// Prometheus version of agents whose template names none.
     #[arg(long, env = "PROMSIDECAR_AGENT_VERSION", default_value = "v3.13.5", value_name = "VERSION", value_parser = values::prometheus_version)]
     pub agent_version: Version,
     /// Repositories whose images have a shell; their agents are supervised. [default: the agent image and the official ones]
-    #[arg(long, env = "PROMSIDECAR_SUPERVISABLE_IMAGES", value_delimiter = ',', value_name = "REPOSITORY,…")]
+    #[arg(long, env = "PROMSIDECAR_SUPERVISABLE_IMAGES", value_delimiter = ',', value_name = "REPOSITORY,…", value_parser = values::repository)]
     pub supervisable_images: Option<Vec<String>>,
 }
 

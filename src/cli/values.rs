@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use crate::names;
+use crate::template::image::ImageReference;
 use crate::template::validate::text;
 use crate::template::version::Version;
 
@@ -25,6 +27,33 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an address and a port, such as 0.0.0.0:8443, [::]:8443 or 127.0.0.1:0".to_owned()
     })
+}
+
+/// A bound: a whole number that a process can honour.
+pub fn bound(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|bound| (1..=65_536).contains(bound))
+        .ok_or_else(|| "expected a whole number from 1 to 65536".to_owned())
+}
+
+/// Image repository, without tag and digest.
+pub fn repository(text: &str) -> Result<String, String> {
+    match ImageReference::parse(text) {
+        Some(ImageReference { tag: None, digest: None, .. }) => Ok(text.to_owned()),
+        _ => {
+            Err("expected an image repository without a tag, such as quay.io/prometheus/prometheus"
+                .to_owned())
+        }
+    }
+}
+
+/// Value of an annotation that is compared for equality.
+pub fn controller_id(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.trim() != text || text.chars().any(char::is_control) {
+        return Err(format!("expected the value of an annotation, such as {}", names::DEFAULT_CONTROLLER_ID));
+    }
+    Ok(text.to_owned())
 }
 
 /// Name of a namespace.
@@ -74,8 +103,24 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{duration, prometheus_version};
+    use super::{bound, controller_id, duration, prometheus_version, repository};
     use crate::template::version::Version;
+
+    #[test]
+    fn bounds_repositories_and_ids_are_checked() {
+        assert_eq!((bound("1"), bound("65536")), (Ok(1), Ok(65_536)));
+        for text in ["", "0", "65537", "-1", "1.5", "many", "99999999999999999999"] {
+            assert_eq!(bound(text), Err("expected a whole number from 1 to 65536".to_owned()), "{text}");
+        }
+        assert_eq!(repository("registry.test:5000/a/b"), Ok("registry.test:5000/a/b".to_owned()));
+        for text in ["", "a b", "prometheus:v3.13.5", "Upper/case", "https://quay.io/prometheus"] {
+            assert!(repository(text).is_err(), "{text}");
+        }
+        assert_eq!(controller_id("promsidecar"), Ok("promsidecar".to_owned()));
+        for text in ["", " ", " a", "a\n"] {
+            assert!(controller_id(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn versions_and_durations_are_read_and_what_they_cannot_be_is_said() {

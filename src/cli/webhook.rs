@@ -41,11 +41,11 @@ pub struct Args {
     #[command(flatten)]
     tls: TlsArgs,
     /// Reviews being read or decided at once; one more is answered 503 at once.
-    #[arg(long, env = "PROMSIDECAR_MAX_IN_FLIGHT", default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    max_in_flight: u32,
+    #[arg(long, env = "PROMSIDECAR_MAX_IN_FLIGHT", default_value_t = 128, value_name = "N", value_parser = values::bound)]
+    max_in_flight: usize,
     /// Open connections; one more is closed at once.
-    #[arg(long, env = "PROMSIDECAR_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    max_connections: u32,
+    #[arg(long, env = "PROMSIDECAR_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = values::bound)]
+    max_connections: usize,
     /// How long to keep serving after SIGTERM, so that clients learn to go elsewhere.
     #[arg(long, env = "PROMSIDECAR_DRAIN_TIME", default_value = "15s", value_name = "DURATION", value_parser = values::duration)]
     drain_time: Duration,
@@ -125,9 +125,9 @@ impl Args {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             bail!("--admin-listen {} is the address of --listen: choose another port", self.admin_listen);
         }
-        if let Err(error) = telemetry::filter(&self.log_level) {
+        if let Err(why) = telemetry::filter(&self.log_level) {
             bail!(
-                "--log-level {:?}: {error}; use error, warn, info, debug, trace or target=level",
+                "--log-level {:?}: {why}; use error, warn, info, debug, trace or target=level",
                 self.log_level
             );
         }
@@ -139,8 +139,8 @@ impl Args {
             policy: self.policy.to_policy(),
             settings: self.settings.to_settings(),
             limits: Limits {
-                max_in_flight: self.max_in_flight as usize,
-                max_connections: self.max_connections as usize,
+                max_in_flight: self.max_in_flight,
+                max_connections: self.max_connections,
                 ..Limits::default()
             },
             drain_time: self.drain_time,
@@ -160,8 +160,12 @@ pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> 
     }
     telemetry::install(telemetry::filter(&args.log_level)?, args.log_format, super::colour_wanted())?;
     telemetry::log_panics();
-    for variable in super::unknown_variables(std::env::vars_os()) {
-        tracing::warn!(variable, "this variable names no flag and has no effect");
+    for (variable, nearest) in super::unknown_variables(std::env::vars_os()) {
+        tracing::warn!(
+            variable,
+            nearest,
+            "this variable names no flag and has no effect; rename or remove it"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run::run(config));

@@ -3,7 +3,7 @@
 //! Input: every `*.yaml`, `*.yml` and `*.json` of the directory (not of its subdirectories). Output: a [`Store`] that keeps,
 //! for each file, the last version that could be read: a half-written file changes nothing, a file that is gone takes its
 //! objects with it. Polling rather than notification, because a watch on a file does not survive the kubelet's symlink
-//! swaps and mounts without notification exist.
+//! swaps and mounts without notification exist. No file can hold the watch up: only regular ones of a bounded size are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,6 +22,8 @@ use crate::template::Settings;
 
 /// How often the directory is looked at.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Most bytes of one file: a ConfigMap has 1 MiB at most, a list of a large cluster's templates a few.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// A directory of manifests.
 #[derive(Debug)]
@@ -70,25 +72,28 @@ impl FileStore {
     /// Reads what changed and swaps the catalog if anything did.
     pub fn poll(&self) {
         let mut state = self.state();
-        let files = match list(&self.directory) {
+        let files = match mounted::consistent(&self.directory, contents) {
             Ok(files) => files,
             Err(error) => return state.cannot_list(&self.directory, &error),
         };
-        state.unlisted = None;
+        if state.unlisted.take().is_some() && state.synced {
+            tracing::info!(directory = %self.directory.display(), "the directory can be listed again");
+        }
 
         let mut changed = !state.synced | state.forget_all_but(&files);
-        for (name, path) in files {
-            changed |= state.read(name, &path);
+        for (name, bytes) in files {
+            changed |= state.take(name, bytes);
         }
         if changed {
             let previous = self.catalog.load();
             let built = documents::build(&state.good, &self.settings, &previous);
             log_violations(&previous, &built.catalog);
-            tracing::info!(
-                templates = built.catalog.templates().count(),
-                files = state.good.len(),
-                "templates read"
-            );
+            let (templates, files) = (built.catalog.templates().count(), state.good.len());
+            tracing::info!(templates, files, "templates read");
+            if templates == 0 {
+                let directory = self.directory.display();
+                tracing::warn!(%directory, "no PrometheusAgent in the directory: no pod gets an agent; put a template there");
+            }
             state.left_out = built.problems;
             self.catalog.store(Arc::new(built.catalog));
         }
@@ -133,7 +138,7 @@ impl State {
     }
 
     /// Drops files that are gone; whether any had objects.
-    fn forget_all_but(&mut self, files: &BTreeMap<String, PathBuf>) -> bool {
+    fn forget_all_but(&mut self, files: &Contents) -> bool {
         self.seen.retain(|name, _| files.contains_key(name));
         self.unreadable.retain(|name, _| files.contains_key(name));
         let before = self.good.len();
@@ -141,10 +146,10 @@ impl State {
         self.good.len() != before
     }
 
-    /// Reads one file if its bytes changed; whether its documents did.
-    fn read(&mut self, name: String, path: &Path) -> bool {
+    /// Reads one file's documents if its bytes changed; whether they did too.
+    fn take(&mut self, name: String, bytes: io::Result<Vec<u8>>) -> bool {
         let problem = |document, message| Problem { file: name.clone(), document, message };
-        let bytes = match std::fs::read(path) {
+        let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.seen.remove(&name);
@@ -208,10 +213,12 @@ fn log_violations(before: &Catalog, now: &Catalog) {
     }
 }
 
-/// Manifests of the directory by name, through the kubelet's current data directory where there is one.
-fn list(directory: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
+/// The bytes of each manifest by name, or why they cannot be read.
+type Contents = BTreeMap<String, io::Result<Vec<u8>>>;
+
+fn contents(directory: &Path) -> io::Result<Contents> {
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(mounted::resolve(directory))? {
+    for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = entry.path();
@@ -219,7 +226,7 @@ fn list(directory: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
             path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e));
         // A link is followed: in a volume every file is one.
         if manifest && !name.starts_with('.') && !path.is_dir() {
-            files.insert(name, path);
+            files.insert(name, mounted::read(&path, MAX_FILE));
         }
     }
     Ok(files)

@@ -58,12 +58,17 @@ pub struct Limits {
     pub max_connections: usize,
     /// Bytes of a body. The API server takes objects of 3 MiB and may send two of them.
     pub max_body: usize,
+    /// Bytes of all bodies that are held at once; a body that would exceed it is answered 503. Reviews are some 10 KiB: this
+    /// is for those who send the cap on every call that is allowed, which no container's memory limit would survive.
+    pub max_buffered: usize,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// From the handshake to the end of the first request's head.
     pub header: Duration,
     /// From the head to the end of the body.
     pub body: Duration,
+    /// For the client to take a part of the response.
+    pub write: Duration,
     /// For the head of every later request of a connection, idle time included: the server below cannot tell the two apart.
     /// More than the 90 s after which the API server closes idle connections, so that it never writes to one we just closed.
     pub idle: Duration,
@@ -77,9 +82,11 @@ impl Default for Limits {
             max_in_flight: 128,
             max_connections: 1024,
             max_body: 7 * 1024 * 1024,
+            max_buffered: 64 * 1024 * 1024,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(5),
             body: Duration::from_secs(5),
+            write: Duration::from_secs(5),
             idle: Duration::from_mins(2),
             stop: Duration::from_secs(10),
         }

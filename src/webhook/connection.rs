@@ -1,18 +1,22 @@
-//! The bound on connections. IO.
+//! The bound on connections, and the deadline for clients that do not read. IO.
 //!
 //! Input: accepted sockets. Output: sockets that count against the bound until they are closed, handshake included. One
-//! above the bound is closed at once, so that the API server's failure policy decides without waiting.
+//! above the bound is closed at once, so that the API server's failure policy decides without waiting. A write that makes
+//! no progress fails after a while: hyper has no such deadline, and a client that never reads would keep its permit for
+//! ever.
 
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum_server::accept::Accept;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 use crate::metrics::{Limit, Metrics};
 
@@ -20,12 +24,14 @@ use crate::metrics::{Limit, Metrics};
 #[derive(Debug, Clone)]
 pub(super) struct BoundedAcceptor {
     permits: Arc<Semaphore>,
+    write: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl BoundedAcceptor {
-    pub(super) fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
-        Self { permits: Arc::new(Semaphore::new(connections)), metrics }
+    /// At most so many connections, and at most this long without progress of a write.
+    pub(super) fn new(connections: usize, write: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { permits: Arc::new(Semaphore::new(connections)), write, metrics }
     }
 }
 
@@ -40,8 +46,10 @@ impl<S> Accept<TcpStream, S> for BoundedAcceptor {
             return ready(Err(io::Error::other("the bound on connections is reached")));
         };
         // Responses are one small write; waiting to fill a segment only adds latency.
-        let accepted =
-            stream.set_nodelay(true).map(|()| (BoundedStream { stream, _permit: permit }, service));
+        let accepted = stream.set_nodelay(true).map(|()| {
+            let (write, metrics) = (self.write, Arc::clone(&self.metrics));
+            (BoundedStream { stream, write, stalled: None, metrics, _permit: permit }, service)
+        });
         ready(accepted)
     }
 }
@@ -50,7 +58,31 @@ impl<S> Accept<TcpStream, S> for BoundedAcceptor {
 #[derive(Debug)]
 pub(super) struct BoundedStream {
     stream: TcpStream,
+    write: Duration,
+    /// Runs while a write waits for the client.
+    stalled: Option<Pin<Box<Sleep>>>,
+    metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl BoundedStream {
+    /// `written`, or an error once it was pending for too long.
+    fn unless_stalled(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let write = self.write;
+        let deadline = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(write)));
+        deadline.as_mut().poll(context).map(|()| {
+            self.metrics.rejected(Limit::WriteTime);
+            Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
+        })
+    }
 }
 
 impl AsyncRead for BoundedStream {
@@ -69,7 +101,8 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stalled(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -85,7 +118,8 @@ impl AsyncWrite for BoundedStream {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.unless_stalled(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

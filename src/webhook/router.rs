@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
+use http_body_util::BodyExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 
 use super::Admit;
@@ -43,6 +43,8 @@ struct App {
     metrics: Arc<Metrics>,
     limits: Limits,
     in_flight: Semaphore,
+    /// Bytes that bodies may still take.
+    buffered: Semaphore,
     refusals: Refusals,
 }
 
@@ -50,7 +52,8 @@ struct App {
 pub fn router(admit: Arc<dyn Admit>, metrics: Arc<Metrics>, limits: Limits, shutdown: Shutdown) -> Router {
     let on_panic = CountPanic(Arc::clone(&metrics));
     let in_flight = Semaphore::new(limits.max_in_flight);
-    let app = Arc::new(App { admit, metrics, limits, in_flight, refusals: Refusals::default() });
+    let buffered = Semaphore::new(limits.max_buffered);
+    let app = Arc::new(App { admit, metrics, limits, in_flight, buffered, refusals: Refusals::default() });
     let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, post(mutate)));
     routes
         .with_state(app)
@@ -75,7 +78,7 @@ async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
     };
     let _in_flight = app.metrics.in_flight();
     match app.read(&head.headers, body).await {
-        Ok(body) => {
+        Ok((body, _held)) => {
             let response = app.answer(&body);
             app.metrics.took(start.elapsed());
             response
@@ -85,27 +88,46 @@ async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 impl App {
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
-        let limit = self.limits.max_body;
-        let too_large = || {
-            self.metrics.rejected(Limit::BodySize);
-            (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
-        };
+    /// The body and what it takes of the memory for bodies.
+    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
         let declared =
             headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if declared.is_some_and(|length| length > limit) {
-            return Err(too_large());
+        if declared.is_some_and(|length| length > self.limits.max_body) {
+            return Err(self.too_large());
         }
-        match tokio::time::timeout(self.limits.body, Limited::new(body, limit).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
-            Err(_elapsed) => {
-                self.metrics.rejected(Limit::BodyTime);
-                let text = format!("the body took longer than {:?}", self.limits.body);
-                Err((StatusCode::REQUEST_TIMEOUT, text))
+        tokio::time::timeout(self.limits.body, self.collect(body)).await.unwrap_or_else(|_elapsed| {
+            self.metrics.rejected(Limit::BodyTime);
+            let text = format!("the body took longer than {:?}", self.limits.body);
+            Err((StatusCode::REQUEST_TIMEOUT, text))
+        })
+    }
+
+    async fn collect(&self, mut body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
+        let exhausted = || {
+            self.metrics.rejected(Limit::BodyMemory);
+            (StatusCode::SERVICE_UNAVAILABLE, "too many bytes of reviews in flight".to_owned())
+        };
+        let mut bytes = Vec::new();
+        let mut held = self.buffered.try_acquire_many(0).map_err(|_| exhausted())?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))?;
+            // Trailers say nothing that counts here.
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > self.limits.max_body {
+                return Err(self.too_large());
             }
+            let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            held.merge(self.buffered.try_acquire_many(length).map_err(|_| exhausted())?);
+            bytes.extend_from_slice(&data);
         }
+        Ok((bytes, held))
+    }
+
+    fn too_large(&self) -> Refused {
+        self.metrics.rejected(Limit::BodySize);
+        let text = format!("the body is larger than {} bytes", self.limits.max_body);
+        (StatusCode::PAYLOAD_TOO_LARGE, text)
     }
 
     fn answer(&self, body: &[u8]) -> Response {

@@ -10,17 +10,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use tokio::net::TcpSocket;
 
 use super::admin::Status;
 use super::certificate::Authority;
-use super::config::{Certificate, Config};
+use super::config::{Certificate, Config, Limits};
 use super::server::{self, Listeners};
 use super::tls::{self, Keeper, Slot, Source};
-use super::{Admit, Core};
+use super::{Admit, Core, descriptors};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::store::Store;
 use crate::store::files::{self, FileStore};
+
+/// Connections that may wait to be accepted, where the kernel allows as many. Those of a burst beyond it try again after a
+/// second, a third of the API server's timeout; the standard library's 128 is less than a rollout.
+const BACKLOG: u32 = 1024;
 
 /// Serves until the shutdown is over; whether it was orderly.
 pub async fn run(config: Config) -> anyhow::Result<bool> {
@@ -48,7 +53,9 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let mut supervisor = Supervisor::new(shutdown.clone());
     supervisor.spawn_until_stop("watching templates", store.watch(files::POLL_INTERVAL));
     supervisor.spawn_until_stop("watching the certificate", keeper.keep(tls::POLL_INTERVAL));
-    let serve = server::serve(listeners, core, status, config.limits, config.drain_time);
+    let max_connections = descriptors::fit(config.limits.max_connections);
+    let limits = Limits { max_connections, ..config.limits };
+    let serve = server::serve(listeners, core, status, limits, config.drain_time);
     supervisor.spawn("serving", serve);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -64,9 +71,15 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     Ok(shutdown.phase() < Phase::Aborting)
 }
 
-/// Binds an address given by `flag`.
+/// Binds an address given by `flag`. Panics outside a runtime, as tokio's sockets do.
 pub fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let listener = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    });
+    listener.map_err(|error| {
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => "another process listens there: stop it or choose another port",
             io::ErrorKind::AddrNotAvailable => {
@@ -118,10 +131,24 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
     use super::{bind, write_atomically};
 
-    #[test]
-    fn a_taken_port_is_named_with_its_flag_and_the_fix() {
+    #[tokio::test]
+    async fn a_burst_of_connections_waits_for_its_turn() {
+        let listener = bind("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_mins(1)).unwrap();
+        // Nobody accepts.
+        let waiting: Vec<TcpStream> = (0..500).map(connect).collect();
+        assert_eq!(waiting.len(), 500);
+        assert!(bind("--listen", "[::1]:0".parse().unwrap()).unwrap().local_addr().unwrap().is_ipv6());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_flag_and_the_fix() {
         let taken = bind("--listen", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = taken.local_addr().unwrap();
         let error = bind("--listen", address).unwrap_err().to_string();

@@ -22,7 +22,7 @@ use crate::shutdown::Phase;
 
 /// Connections of the admin port; it serves a kubelet and a Prometheus or two.
 const ADMIN_CONNECTIONS: usize = 64;
-/// Most that one connection buffers while reading, and so the bound on a request's head.
+/// Most that one connection buffers while reading, and so, but for a factor of two, the bound on a request's head.
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Bound sockets.
@@ -46,7 +46,7 @@ pub async fn serve(
     let (webhook_handle, admin_handle) = (Handle::new(), Handle::new());
 
     let tls = RustlsConfig::from_config(Arc::new(tls::server_config(Arc::clone(&status.certificate))?));
-    let bound = BoundedAcceptor::new(limits.max_connections, Arc::clone(&status.metrics));
+    let bound = BoundedAcceptor::new(limits.max_connections, limits.write, Arc::clone(&status.metrics));
     let acceptor = RustlsAcceptor::new(tls).handshake_timeout(limits.handshake).acceptor(bound);
     let routes = router::router(admit, Arc::clone(&status.metrics), limits, shutdown.clone());
     let webhook = server(listeners.webhook, &limits)?
@@ -54,7 +54,7 @@ pub async fn serve(
         .handle(webhook_handle.clone())
         .serve(routes.into_make_service());
 
-    let bound = BoundedAcceptor::new(ADMIN_CONNECTIONS, Arc::clone(&status.metrics));
+    let bound = BoundedAcceptor::new(ADMIN_CONNECTIONS, limits.write, Arc::clone(&status.metrics));
     let health = server(listeners.admin, &limits)?
         .acceptor(bound)
         .handle(admin_handle.clone())

@@ -24,6 +24,8 @@ use crate::mounted;
 
 /// How often the certificate is looked at. The kubelet renews mounted Secrets about once a minute.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// Most bytes of one file; a Secret has 1 MiB at most.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// Makes ring the process's provider. Two providers in one dependency graph would otherwise panic at the first handshake.
 pub fn install_provider() {
@@ -226,29 +228,33 @@ impl Keeper {
 
 type Validity = (x509_parser::time::ASN1Time, x509_parser::time::ASN1Time);
 
+/// That of the first certificate, once all of them can be decoded.
 fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, CertificateError> {
-    let first = chain.first().ok_or_else(|| CertificateError::Malformed("the chain is empty".to_owned()))?;
-    let (_, certificate) =
-        X509Certificate::from_der(first).map_err(|error| CertificateError::Malformed(error.to_string()))?;
-    let validity = certificate.validity();
-    Ok((validity.not_before, validity.not_after))
+    let mut first = None;
+    for der in chain {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|error| CertificateError::Malformed(error.to_string()))?;
+        let validity = certificate.validity();
+        first = first.or(Some((validity.not_before, validity.not_after)));
+    }
+    first.ok_or_else(|| CertificateError::Malformed("the chain is empty".to_owned()))
 }
 
-/// Both files, through one resolution of their directory, so that a rotation between the two reads cannot mix them.
+/// Both files, such that a rotation between the two reads cannot mix them.
 fn read_pair(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), CertificateError> {
     let directory = |path: &Path| path.parent().map(Path::to_path_buf).unwrap_or_default();
-    let (certificate_directory, key_directory) = (directory(certificate), directory(key));
-    let certificate_current = mounted::resolve(&certificate_directory);
-    let key_current = if key_directory == certificate_directory {
-        certificate_current.clone()
-    } else {
-        mounted::resolve(&key_directory)
-    };
     let read = |path: &Path, current: &Path| {
-        std::fs::read(current.join(path.file_name().unwrap_or_default()))
+        mounted::read(&current.join(path.file_name().unwrap_or_default()), MAX_FILE)
             .map_err(|source| CertificateError::Unreadable { path: path.to_path_buf(), source })
     };
-    Ok((read(certificate, &certificate_current)?, read(key, &key_current)?))
+    let both = mounted::consistent(&directory(certificate), |certificate_directory| {
+        mounted::consistent(&directory(key), |key_directory| {
+            Ok((read(certificate, certificate_directory), read(key, key_directory)))
+        })
+    });
+    let (certificate, key) =
+        both.map_err(|source| CertificateError::Unreadable { path: certificate.to_path_buf(), source })?;
+    Ok((certificate?, key?))
 }
 
 #[cfg(test)]

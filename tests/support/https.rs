@@ -76,12 +76,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// With a certificate of its own.
     pub(crate) fn start(core: impl Fn(&[u8]) -> Answer + Send + Sync + 'static, limits: Limits) -> Self {
-        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
-        let listeners = Listeners { webhook: bind(), admin: bind() };
-        let (webhook, admin) =
-            (listeners.webhook.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
-        let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::default()));
+        let metrics = Arc::new(Metrics::default());
         let authority = Authority::new(SystemTime::now()).unwrap();
         let ca = authority.pem().to_owned();
         let slot = Arc::new(Slot::default());
@@ -90,6 +87,22 @@ impl Server {
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
         };
         Keeper::new(source, Arc::clone(&slot), Arc::clone(&metrics)).refresh(SystemTime::now());
+        Self::with_certificate(core, limits, slot, ca, metrics)
+    }
+
+    /// With the certificate in `slot`, which clients trust by `ca`.
+    pub(crate) fn with_certificate(
+        core: impl Fn(&[u8]) -> Answer + Send + Sync + 'static,
+        limits: Limits,
+        slot: Arc<Slot>,
+        ca: String,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = Listeners { webhook: bind(), admin: bind() };
+        let (webhook, admin) =
+            (listeners.webhook.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
+        let shutdown = Shutdown::default();
         let status = Status {
             store: Arc::new(Empty),
             certificate: slot,
@@ -199,6 +212,12 @@ impl Client {
     pub(crate) async fn post(&mut self, body: &[u8]) -> Response<Bytes> {
         self.send("POST", "/mutate?timeout=3s", &["content-type: application/json"], body).await
     }
+}
+
+/// No deadline that a test could meet by accident.
+pub(crate) fn patient() -> Limits {
+    let deadline = PATIENCE;
+    Limits { handshake: deadline, header: deadline, body: deadline, write: deadline, ..Limits::default() }
 }
 
 /// The head of a request for a review of `length` bytes.
