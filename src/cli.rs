@@ -14,9 +14,11 @@ pub mod cluster;
 pub mod demo;
 pub mod explain;
 pub mod input;
+pub mod output;
 pub mod policy;
 pub mod render;
 pub mod settings;
+pub mod style;
 pub mod templates;
 pub mod validate;
 pub mod values;
@@ -49,19 +51,35 @@ pub const USAGE: u8 = 2;
 /// Exit code for input that cannot be read.
 pub const UNREADABLE: u8 = 3;
 
+/// What is wrong is the command line, not what it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// Runs the command that was asked for; `matches` come from [`Cli`]'s command.
 pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let cli = Cli::from_arg_matches(matches)?;
-    let mut out = std::io::stdout().lock();
-    match cli.command {
+    let mut out = output::Results::stdout();
+    let ended = dispatch(cli.command, matches, &mut out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match ended {
+        Err(error) if error.is::<UsageError>() => usage_error(&error),
+        ended => ended,
+    }
+}
+
+fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Webhook(args) => {
             let matches = matches.subcommand_matches("webhook").unwrap_or(matches);
-            webhook::run(&args, matches, &mut out)
+            webhook::run(&args, matches, out)
         }
-        Command::Render(args) => render::run(&args, &mut out),
-        Command::Validate(args) => validate::run(&args, &mut out),
-        Command::Explain(args) => explain::run(&args, &mut out),
-        Command::Demo(args) => demo::run(&args, &mut out),
+        Command::Render(args) => render::run(&args, out),
+        Command::Validate(args) => validate::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
     }
 }
 
@@ -69,11 +87,6 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 fn usage_error(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stderr(), "error: {error:#}\n\nFor more information, try '--help'.")?;
     Ok(ExitCode::from(USAGE))
-}
-
-/// Whether colour is welcome (<https://no-color.org>); whether there is a terminal is asked by who writes.
-fn colour_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Variables with our prefix that no flag reads, sorted. Those that Kubernetes sets for a Service of our name

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
+use super::UsageError;
 use super::input;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
@@ -33,7 +34,9 @@ impl ClusterArgs {
     pub fn load(&self) -> anyhow::Result<(Catalog, Policy)> {
         let settings = self.settings.to_settings();
         let Some(templates) = &self.templates else {
-            bail!("--templates DIR is missing: there is nothing to inject from")
+            let message =
+                "--templates is not set: name a folder with PrometheusAgent and Namespace manifests";
+            return Err(UsageError(message.to_owned()).into());
         };
         let mut files = documents::Files::new();
         for file in input::manifests(templates)? {

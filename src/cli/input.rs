@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::manifest::{self, Document};
 
@@ -44,6 +44,9 @@ pub fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
             files.push(file);
         }
+    }
+    if files.is_empty() {
+        bail!("{}: no *.yaml, *.yml or *.json file in it; name a folder of manifests", path.display());
     }
     files.sort();
     Ok(files)
