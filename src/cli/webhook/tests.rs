@@ -116,14 +116,15 @@ fn print_config_shows_each_value_and_where_it_came_from() {
     super::print::print(&matches, &config, Format::Text, &mut out).unwrap();
     let out = String::from_utf8(out).unwrap();
     let line = |flag: &str| -> Vec<&str> {
-        out.lines().find(|line| line.starts_with(flag)).expect(flag).split_whitespace().collect()
+        let mut rows = out.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        rows.find(|row| row[0] == flag).expect(flag)
     };
-    assert_eq!(line("--templates "), ["--templates", "t", "flag"]);
-    assert_eq!(line("--exclude-namespace "), ["--exclude-namespace", "a,b", "flag"]);
-    assert_eq!(line("--drain-time "), ["--drain-time", "15s", "default"]);
-    assert_eq!(line("--dns-name "), ["--dns-name", "localhost,127.0.0.1", "default"]);
-    assert_eq!(line("--own-namespace "), ["--own-namespace", "promsidecar-system", "default"]);
-    assert_eq!(line("--supervisable-images ")[1], "quay.io/prometheus/prometheus,docker.io/prom/prometheus");
+    assert_eq!(line("--templates"), ["--templates", "t", "flag"]);
+    assert_eq!(line("--exclude-namespace"), ["--exclude-namespace", "a,b", "flag"]);
+    assert_eq!(line("--drain-time"), ["--drain-time", "15s", "default"]);
+    assert_eq!(line("--dns-name"), ["--dns-name", "localhost,127.0.0.1", "default"]);
+    assert_eq!(line("--own-namespace"), ["--own-namespace", "promsidecar-system", "default"]);
+    assert_eq!(line("--supervisable-images")[1], "quay.io/prometheus/prometheus,docker.io/prom/prometheus");
 }
 
 #[test]
