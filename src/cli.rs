@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod demo;
 pub mod explain;
 pub mod input;
+pub mod lint;
 pub mod output;
 pub mod policy;
 pub mod render;
@@ -40,6 +41,8 @@ enum Command {
     Render(render::Args),
     /// List every violation of templates, each with its fix.
     Validate(validate::Args),
+    /// Find what in manifests will not do what their author expects.
+    Lint(lint::Args),
     /// Explain a reason, or the decision about a pod.
     Explain(explain::Args),
     /// Inject an example pod over real HTTPS, without a cluster.
@@ -78,6 +81,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         }
         Command::Render(args) => render::run(&args, out),
         Command::Validate(args) => validate::run(&args, out),
+        Command::Lint(args) => lint::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
     }

@@ -4,7 +4,7 @@
 //! document.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -21,7 +21,15 @@ pub fn documents(file: &Path) -> anyhow::Result<Vec<Document>> {
         std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
         text
     } else {
-        fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?
+        match fs::read_to_string(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                bail!("{}: no such file; name a manifest, or - for standard input", file.display())
+            }
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                bail!("{}: is not text in UTF-8; name a manifest in YAML or JSON", file.display())
+            }
+            read => read.with_context(|| format!("{} cannot be read", file.display()))?,
+        }
     };
     manifest::read(&text).with_context(|| shown(file))
 }
