@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub mod certs;
 pub mod cluster;
 pub mod demo;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod output;
 pub mod policy;
 pub mod render;
 pub mod settings;
+pub mod shell;
 pub mod style;
 pub mod templates;
 pub mod validate;
@@ -45,6 +47,12 @@ enum Command {
     Lint(lint::Args),
     /// Explain a reason, or the decision about a pod.
     Explain(explain::Args),
+    /// Make a certificate authority and a serving certificate for the webhook.
+    Certs(certs::Args),
+    /// Print a completion script for a shell.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write one a subcommand.
+    Man(shell::ManArgs),
     /// Inject an example pod over real HTTPS, without a cluster.
     Demo(demo::Args),
 }
@@ -83,6 +91,9 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Validate(args) => validate::run(&args, out),
         Command::Lint(args) => lint::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Certs(args) => certs::run(&args, out),
+        Command::Completions(args) => shell::completions(&args, out),
+        Command::Man(args) => shell::man(&args, out),
         Command::Demo(args) => demo::run(&args, out),
     }
 }
