@@ -209,7 +209,7 @@ impl Report<'_> {
     }
 
     fn bundle_command(&self) -> String {
-        format!("base64 < {} | tr -d '\\n'", quoted(&self.files.authority))
+        format!("openssl base64 -A -in {}", quoted(&self.files.authority))
     }
 
     fn to_json(&self) -> Value {
