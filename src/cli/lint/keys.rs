@@ -37,14 +37,6 @@ impl Map {
         }
     }
 
-    /// One entry of it.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Annotation => "annotation",
-            Self::Label => "label",
-        }
-    }
-
     /// The other one.
     pub(super) const fn other(self) -> Self {
         match self {
@@ -75,14 +67,14 @@ impl Key {
     /// Where it belongs, in words.
     pub(super) fn belongs(&self) -> String {
         let home = |(holder, map): &(Holder, Map)| {
-            let map = map.word();
-            match holder {
-                Holder::Pod => format!("{map} of a pod"),
-                Holder::Workload => format!("{map} of a workload"),
-                Holder::Namespace => format!("{map} of a Namespace"),
-                Holder::Template => format!("{map} of a template"),
-                Holder::ConfigMap | Holder::Other => format!("{map} of a ConfigMap"),
-            }
+            let holder = match holder {
+                Holder::Pod => "pods",
+                Holder::Workload => "workloads",
+                Holder::Namespace => "Namespaces",
+                Holder::Template => "templates",
+                Holder::ConfigMap | Holder::Other => "ConfigMaps of ours",
+            };
+            format!("{} of {holder}", map.field())
         };
         self.homes.iter().map(home).collect::<Vec<_>>().join(" and ")
     }

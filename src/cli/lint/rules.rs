@@ -208,8 +208,8 @@ impl<'a> Known<'a> {
                 format!("move it to {}", pod.metadata_path().key(home.field())),
             ));
         }
-        let what = format!("has no effect on a {}: it is an {}", kind(object), known.belongs());
-        let what = what.replace("an label", "a label");
+        let place = if holder == Holder::Pod && kind(object) != "Pod" { "'s pods" } else { "" };
+        let what = format!("has no effect on a {}{place}: it belongs in {}", kind(object), known.belongs());
         Some((Rule::WrongObject, what, "move it there, or remove it".to_owned()))
     }
 
