@@ -262,6 +262,9 @@ fn a_template_that_is_meant_but_not_claimed_is_found() {
     assert_eq!(found_in(&by_name, &bare), [format!("c1 {not_claimed}")]);
     assert_eq!(found_in(&by_true, &bare), [format!("c1 {not_claimed}")]);
     assert_eq!(found(&format!("{by_name}\n---\n{}", template(&ours))), [""; 0]);
+    // Whoever asks for whichever template applies gets the claimed one, and the other may be the operator's.
+    let other = template(&ours).replace("shop", "other");
+    assert_eq!(found(&format!("{by_true}\n---\n{bare}\n---\n{other}")), [""; 0]);
     let named_by_namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {
         "name": "team-b", "annotations": {"sidecar.prometheus.io/template": "team-a/shop"},
     }});
