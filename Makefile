@@ -34,7 +34,7 @@ tools: ## Get what the component tests need; says what is missing.
 	tests/tools/setup.sh
 
 golden: ## Write the expected output anew; read the diff.
-	UPDATE_GOLDEN=1 $(CARGO) test --locked $(addprefix --test ,$(QUICK_TESTS))
+	UPDATE_GOLDEN=1 TRYCMD=overwrite $(CARGO) test --locked $(addprefix --test ,$(QUICK_TESTS))
 
 bench: ## Measure admission.
 	$(CARGO) bench --locked

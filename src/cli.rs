@@ -10,17 +10,22 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub mod certs;
 pub mod cluster;
 pub mod demo;
 pub mod diff;
 pub mod explain;
 pub mod inject;
 pub mod input;
+pub mod lint;
 pub mod ordered;
+pub mod output;
 pub mod policy;
 pub mod render;
 pub mod rewrite;
 pub mod settings;
+pub mod shell;
+pub mod style;
 pub mod templates;
 pub mod uninject;
 pub mod validate;
@@ -49,8 +54,16 @@ enum Command {
     Render(render::Args),
     /// List every violation of templates, each with its fix.
     Validate(validate::Args),
+    /// Find what in manifests will not do what their author expects.
+    Lint(lint::Args),
     /// Explain a reason, or the decision about a pod.
     Explain(explain::Args),
+    /// Make a certificate authority and a serving certificate for the webhook.
+    Certs(certs::Args),
+    /// Print a completion script for a shell.
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page, or write one a subcommand.
+    Man(shell::ManArgs),
     /// Inject an example pod over real HTTPS, without a cluster.
     Demo(demo::Args),
 }
@@ -60,22 +73,42 @@ pub const USAGE: u8 = 2;
 /// Exit code for input that cannot be read.
 pub const UNREADABLE: u8 = 3;
 
+/// What is wrong is the command line, not what it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// Runs the command that was asked for; `matches` come from [`Cli`]'s command.
 pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let cli = Cli::from_arg_matches(matches)?;
-    let mut out = std::io::stdout().lock();
-    match cli.command {
+    let mut out = output::Results::stdout();
+    let ended = dispatch(cli.command, matches, &mut out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match ended {
+        Err(error) if error.is::<UsageError>() => usage_error(&error),
+        ended => ended,
+    }
+}
+
+fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Webhook(args) => {
             let matches = matches.subcommand_matches("webhook").unwrap_or(matches);
-            webhook::run(&args, matches, &mut out)
+            webhook::run(&args, matches, out)
         }
-        Command::Inject(args) => inject::run(&args, &mut out),
-        Command::Uninject(args) => uninject::run(&args, &mut out),
-        Command::Diff(args) => diff::run(&args, &mut out),
-        Command::Render(args) => render::run(&args, &mut out),
-        Command::Validate(args) => validate::run(&args, &mut out),
-        Command::Explain(args) => explain::run(&args, &mut out),
-        Command::Demo(args) => demo::run(&args, &mut out),
+        Command::Inject(args) => inject::run(&args, out),
+        Command::Uninject(args) => uninject::run(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
+        Command::Render(args) => render::run(&args, out),
+        Command::Validate(args) => validate::run(&args, out),
+        Command::Lint(args) => lint::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+        Command::Certs(args) => certs::run(&args, out),
+        Command::Completions(args) => shell::completions(&args, out),
+        Command::Man(args) => shell::man(&args, out),
+        Command::Demo(args) => demo::run(&args, out),
     }
 }
 
@@ -85,12 +118,8 @@ fn usage_error(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(USAGE))
 }
 
-/// Whether colour is welcome (<https://no-color.org>); whether there is a terminal is asked by who writes.
-fn colour_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// Variables with our prefix that no flag reads, each with the known one that it resembles most. Those that Kubernetes sets for a Service of our name
+/// Variables with our prefix that no flag reads, each with the known one that it resembles most. Those that Kubernetes
+/// sets for a Service of our name
 /// (`PROMSIDECAR_SERVICE_HOST`, `PROMSIDECAR_PORT_8443_TCP` …) are not meant for us.
 fn unknown_variables(
     environment: impl Iterator<Item = (OsString, OsString)>,

@@ -20,7 +20,7 @@ pub const SCHEME: &str = "sidecar.prometheus.io/scheme";
 pub const INTERVAL: &str = "sidecar.prometheus.io/interval";
 /// Pod annotation: scrape timeout, a Prometheus duration.
 pub const TIMEOUT: &str = "sidecar.prometheus.io/timeout";
-/// Namespace annotation: which template the namespace's pods use.
+/// Namespace annotation: which template the namespace's pods use. On a `ConfigMap` of ours: what it is rendered from.
 pub const TEMPLATE: &str = "sidecar.prometheus.io/template";
 /// Namespace annotation: Secrets and `ConfigMap`s that templates of other namespaces may use.
 pub const ALLOWED_SECRETS: &str = "sidecar.prometheus.io/allowed-secrets";
@@ -46,6 +46,10 @@ pub const CONTROLLER_ID: &str = "operator.prometheus.io/controller-id";
 pub const DEFAULT_CONTROLLER_ID: &str = "promsidecar";
 /// Tells the cluster autoscaler which local volumes may be lost.
 pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+/// Label of Kubernetes: what manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`] on the objects that we write.
+pub const MANAGER: &str = "promsidecar";
 /// Marks mirror pods of static pods; they are never patched.
 pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 /// Namespace annotation of `OpenShift`: `first/length` of the user ids that its pods may use.

@@ -169,14 +169,14 @@ fn templates_and_namespaces_may_stand_among_the_manifests() {
 fn what_cannot_be_used_is_named_with_its_place_and_nothing_is_written() {
     let status = "kind: Pod\nmetadata: {name: p, annotations: {sidecar.prometheus.io/status: '{\"version\":9}'}}\nspec: {containers: []}\n";
     for (args, input, code, expected) in [
-        (&["inject", "-f", "-"][..], "kind: A\n", 3, "--templates DIR is missing"),
+        (&["inject", "-f", "-"][..], "kind: A\n", 2, "--templates is not set: name a folder"),
         (
             &["inject", "-f", "missing.yaml", "-t", TEMPLATES],
             "",
             3,
-            "missing.yaml cannot be read: No such file",
+            "missing.yaml: no such file; name a manifest",
         ),
-        (&["inject", "-f", "-", "-t", "missing"], "kind: A\n", 3, "missing cannot be read: No such file"),
+        (&["inject", "-f", "-", "-t", "missing"], "kind: A\n", 3, "missing: no such file; name a manifest"),
         (
             &["inject", "-f", "-", "-t", TEMPLATES],
             "kind: A\n---\nkind: [\n",

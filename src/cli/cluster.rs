@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
+use super::UsageError;
 use super::input;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
@@ -55,7 +56,9 @@ impl ClusterArgs {
             bail!("{}: document {}: {}", problem.file, problem.document, problem.message);
         }
         if self.templates.is_none() && built.catalog.templates().next().is_none() {
-            bail!("--templates DIR is missing: there is nothing to inject from")
+            let message =
+                "--templates is not set: name a folder with PrometheusAgent and Namespace manifests";
+            return Err(UsageError(message.to_owned()).into());
         }
         Ok((built.catalog, self.policy.to_policy()))
     }

@@ -4,7 +4,7 @@
 //! pod, and the agent's configuration.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::settings::SettingsArgs;
+use super::style::Style;
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::manifest;
@@ -69,7 +70,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 }
 
 async fn demo(args: &Args, settings: Settings, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let colour = super::colour_wanted() && std::io::stdout().is_terminal();
+    let style = Style::stdout();
     let configuration = configuration(&settings)?;
     let pod = pod()?;
     let body = serde_json::to_vec_pretty(&review::of(&pod))?;
@@ -77,7 +78,7 @@ async fn demo(args: &Args, settings: Settings, out: &mut impl Write) -> anyhow::
 
     let mut webhook = Webhook::start(settings, workspace.as_ref())?;
     let answer = client::post(webhook.address, "localhost", &webhook.ca, PATH, body).await?;
-    let mut report = report::Report { out, colour, full: args.full };
+    let mut report = report::Report { out, style, full: args.full };
     report.introduction(&CLUSTER.map(|(name, _)| name))?;
     let injected = report.answer(webhook.address, PATH, &pod, &answer)?;
     report.configuration(&configuration)?;
@@ -87,7 +88,7 @@ async fn demo(args: &Args, settings: Settings, out: &mut impl Write) -> anyhow::
         Some(workspace) => {
             workspace.write_ca(&webhook.ca)?;
             report.serving(&workspace, webhook.address, PATH)?;
-            telemetry::install(telemetry::filter("info")?, telemetry::LogFormat::Text, colour)?;
+            telemetry::install(telemetry::filter("info")?, telemetry::LogFormat::Text, style.is_coloured())?;
             webhook.until_signal().await?;
         }
     }

@@ -3,7 +3,7 @@
 //! Input: manifests, templates and namespaces. Output: a unified diff of each document that would change; or, for programs,
 //! an object a pod that asked, with its patch. Exit code 1 where something would change or a pod that asked is refused.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use similar::{ChangeTag, TextDiff};
 use super::cluster::ClusterArgs;
 use super::inject::{Injector, is_silent, tell};
 use super::rewrite::{Change, Format, Manifests, Place};
+use super::style::{Style, Tone};
 use crate::admission::offline::{Injected, Refused};
 
 /// Arguments of `diff`.
@@ -52,9 +53,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Some(Format::Json) => writeln!(out, "{}", serde_json::to_string_pretty(&asked)?)?,
         Some(Format::Yaml) => write!(out, "{}", serde_saphyr::to_string(&asked)?)?,
         None => {
-            let colour = super::colour_wanted() && std::io::stdout().is_terminal();
             for change in manifests.changes()? {
-                write_diff(&change, colour, out)?;
+                write_diff(&change, Style::stdout(), out)?;
             }
         }
     }
@@ -105,27 +105,20 @@ fn described(
     Ok(described)
 }
 
-fn write_diff(change: &Change<'_>, colour: bool, out: &mut impl Write) -> std::io::Result<()> {
+fn write_diff(change: &Change<'_>, style: Style, out: &mut impl Write) -> std::io::Result<()> {
     let Change { file, document, before, after } = change;
-    let mut line = |code: &str, text: &str| {
-        if colour && !code.is_empty() {
-            writeln!(out, "\x1b[{code}m{text}\x1b[0m")
-        } else {
-            writeln!(out, "{text}")
-        }
-    };
-    line("1", &format!("--- {file}: document {document}"))?;
-    line("1", &format!("+++ {file}: document {document}, injected"))?;
+    writeln!(out, "{}", style.paint(Tone::Heading, &format!("--- {file}: document {document}")))?;
+    writeln!(out, "{}", style.paint(Tone::Heading, &format!("+++ {file}: document {document}, injected")))?;
     let diff = TextDiff::from_lines(before, after);
     for hunk in diff.unified_diff().context_radius(3).iter_hunks() {
-        line("36", hunk.header().to_string().trim_end())?;
+        writeln!(out, "{}", style.paint(Tone::Place, hunk.header().to_string().trim_end()))?;
         for change in hunk.iter_changes() {
-            let (sign, code) = match change.tag() {
-                ChangeTag::Equal => (' ', ""),
-                ChangeTag::Insert => ('+', "32"),
-                ChangeTag::Delete => ('-', "31"),
-            };
-            line(code, &format!("{sign}{}", change.value().trim_end_matches('\n')))?;
+            let text = change.value().trim_end_matches('\n');
+            match change.tag() {
+                ChangeTag::Equal => writeln!(out, " {text}")?,
+                ChangeTag::Insert => writeln!(out, "{}", style.paint(Tone::Good, &format!("+{text}")))?,
+                ChangeTag::Delete => writeln!(out, "{}", style.paint(Tone::Bad, &format!("-{text}")))?,
+            }
         }
     }
     Ok(())

@@ -4,20 +4,25 @@
 //! alone decides.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use super::cluster::ClusterArgs;
-use super::input;
+use super::output::{self, Format, OutputArgs};
+use super::style::{Style, Tone};
+use super::{UsageError, input};
 use crate::admission::decision::{self, Decision, Finding, Step, Verdict};
 use crate::admission::json::Field;
 use crate::admission::owner::Workload;
 use crate::admission::pod::PodView;
-use crate::admission::reason::{Reason, TABLE};
+use crate::admission::reason::{Reason, Row, TABLE};
 use crate::admission::request::Source;
 use crate::workload;
+
+mod json;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -25,35 +30,51 @@ pub struct Args {
     /// The reason to explain, such as template-not-found; without it and without --filename, all are listed.
     #[arg(value_name = "REASON", conflicts_with = "filename")]
     reason: Option<String>,
-    /// Manifest with pods or workloads to decide about; - reads standard input.
-    #[arg(short, long, value_name = "FILE")]
+    /// Manifest or folder of manifests with pods or workloads to decide about; - reads standard input.
+    #[arg(short, long, value_name = "FILE|DIR")]
     filename: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let format = args.output.output;
     match (&args.reason, &args.filename) {
-        (Some(word), _) => explain_reason(word, out),
-        (None, Some(file)) => explain_manifest(file, &args.cluster, out),
-        (None, None) => {
-            for row in &TABLE {
-                writeln!(out, "{:<24} {}", row.word, row.meaning)?;
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        (Some(word), _) => explain_reason(word, format, out),
+        (None, Some(file)) => explain_manifests(file, &args.cluster, format, out),
+        (None, None) => list(format, out),
     }
 }
 
-fn explain_reason(word: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+fn list(format: Format, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match format {
+        Format::Json => output::json(out, &TABLE.iter().map(json::reason).collect::<Vec<_>>())?,
+        Format::Text => {
+            let rows: Vec<_> =
+                TABLE.iter().map(|row| [row.word.to_owned(), row.meaning.to_owned()]).collect();
+            Style::stdout().table(&rows, out)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_reason(word: &str, format: Format, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let Some(reason) = Reason::from_word(word) else {
-        let distance = |row: &&crate::admission::reason::Row| strsim::damerau_levenshtein(row.word, word);
+        let distance = |row: &&Row| strsim::damerau_levenshtein(row.word, word);
         let nearest = TABLE.iter().min_by_key(distance).map_or("", |row| row.word);
-        bail!("unknown reason {word:?}: did you mean {nearest}? `promsidecar explain` lists all");
+        let message =
+            format!("unknown reason {word:?}: did you mean {nearest}? `promsidecar explain` lists all");
+        return Err(UsageError(message).into());
     };
     let row = reason.row();
-    writeln!(out, "{}: {}", row.word, row.meaning)?;
+    if format == Format::Json {
+        output::json(out, &json::reason(row))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "{}: {}", Style::stdout().paint(Tone::Heading, row.word), row.meaning)?;
     writeln!(out, "  cause  {}", row.cause)?;
     writeln!(out, "  fix    {}", row.fix)?;
     let told = if reason.is_silent() {
@@ -67,32 +88,45 @@ fn explain_reason(word: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Explains every pod of a manifest. Exit code 1 if one asked and is refused.
-fn explain_manifest(
-    file: &std::path::Path,
+/// Explains every pod of the manifests. Exit code 1 if one asked and is refused.
+fn explain_manifests(
+    path: &Path,
     cluster: &ClusterArgs,
+    format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let (catalog, policy) = cluster.load()?;
-    let documents = input::documents(file)?;
+    let mut explained = Vec::new();
     let mut pods = 0;
     let mut refused = false;
-    for document in &documents {
-        let Some(pod) = workload::pod(&document.object) else { continue };
-        pods += 1;
-        let namespace = pod.pointer("/metadata/namespace").and_then(serde_json::Value::as_str);
-        let namespace = cluster.namespace.as_deref().or(namespace).unwrap_or("default");
-        let bytes = serde_json::to_vec(&pod)?;
-        let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
-        let view = view
-            .value()
-            .with_context(|| format!("{}: document {} is not a pod", input::shown(file), document.number))?;
-        let decision = decision::decide(namespace, view, &catalog, &policy);
-        refused |= matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
-        explain_decision(namespace, view, &decision, out)?;
+    for file in input::manifests(path)? {
+        for document in input::documents(&file)? {
+            let Some(pod) = workload::pod(&document.object) else { continue };
+            pods += 1;
+            let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str);
+            let namespace = cluster.namespace.as_deref().or(namespace).unwrap_or("default");
+            let bytes = serde_json::to_vec(&pod)?;
+            let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
+            let place = || format!("{}: document {}", input::shown(&file), document.number);
+            let view = view.value().with_context(|| format!("{} is not a pod", place()))?;
+            let decision = decision::decide(namespace, view, &catalog, &policy);
+            refused |= matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
+            match format {
+                Format::Json => {
+                    let mut decided = json::decision(namespace, view, &decision);
+                    decided["file"] = Value::from(input::shown(&file));
+                    decided["document"] = Value::from(document.number);
+                    explained.push(decided);
+                }
+                Format::Text => explain_decision(namespace, view, &decision, out)?,
+            }
+        }
     }
     if pods == 0 {
-        bail!("{}: no pod and no workload with a pod template in it", input::shown(file));
+        bail!("{}: no pod and no workload with a pod template in it", input::shown(path));
+    }
+    if format == Format::Json {
+        output::json(out, &explained)?;
     }
     Ok(ExitCode::from(u8::from(refused)))
 }
@@ -103,15 +137,18 @@ fn explain_decision(
     decision: &Decision<'_>,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    writeln!(out, "{} in {namespace}", Workload::of(pod))?;
+    let style = Style::stdout();
+    writeln!(out, "{}", style.paint(Tone::Heading, &format!("{} in {namespace}", Workload::of(pod))))?;
     for step in &decision.trace {
         let line = format!("{:<24}{}", step.row.word(), finding(step));
-        writeln!(out, "  {} {}", if step.applies { "✗" } else { "·" }, line.trim_end())?;
+        let mark = if step.applies { style.paint(Tone::Bad, "✗") } else { "·".to_owned() };
+        writeln!(out, "  {mark} {}", line.trim_end())?;
     }
     match &decision.verdict {
         Verdict::Inject(injected) => {
             let (injection, injected) = &**injected;
-            writeln!(out, "injected from {} ({})", injection.entry.id, injection.mode.word())?;
+            let verdict = style.paint(Tone::Good, "injected");
+            writeln!(out, "{verdict} from {} ({})", injection.entry.id, injection.mode.word())?;
             for warning in &injected.warnings {
                 writeln!(out, "  warning: {warning}")?;
             }
@@ -119,7 +156,8 @@ fn explain_decision(
         Verdict::Refuse(refusal) => {
             let row = refusal.reason.row();
             let separator = if refusal.detail.is_empty() { "" } else { ": " };
-            writeln!(out, "not injected: {}{separator}{}", row.word, refusal.detail)?;
+            let verdict = style.paint(Tone::Bad, "not injected");
+            writeln!(out, "{verdict}: {}{separator}{}", row.word, refusal.detail)?;
             if let Some((told, detail)) = &refusal.told {
                 writeln!(out, "  the pod's owner reads: {}: {detail}", told.word())?;
             }

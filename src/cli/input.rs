@@ -4,10 +4,10 @@
 //! document.
 
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::manifest::{self, Document};
 
@@ -21,12 +21,20 @@ pub fn documents(file: &Path) -> anyhow::Result<Vec<Document>> {
 
 /// The text of one file, or of standard input.
 pub fn text(file: &Path) -> anyhow::Result<String> {
-    if file != Path::new("-") {
-        return fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()));
+    if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
+        return Ok(text);
     }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("standard input cannot be read")?;
-    Ok(text)
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{}: no such file; name a manifest, or - for standard input", file.display())
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            bail!("{}: is not text in UTF-8; name a manifest in YAML or JSON", file.display())
+        }
+        read => read.with_context(|| format!("{} cannot be read", file.display())),
+    }
 }
 
 /// A file as messages name it.
@@ -47,6 +55,9 @@ pub fn manifests(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         if file.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
             files.push(file);
         }
+    }
+    if files.is_empty() {
+        bail!("{}: no *.yaml, *.yml or *.json file in it; name a folder of manifests", path.display());
     }
     files.sort();
     Ok(files)

@@ -42,7 +42,11 @@ pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<Vec<Judged>> {
         }
     }
     if judged.is_empty() {
-        bail!("{}: no PrometheusAgent in it ({others} objects of other kinds)", input::shown(path));
+        let others = match others {
+            1 => "1 object of another kind".to_owned(),
+            others => format!("{others} objects of other kinds"),
+        };
+        bail!("{}: no PrometheusAgent in it ({others})", input::shown(path));
     }
     Ok(judged)
 }

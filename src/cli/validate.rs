@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
+use super::style::{Style, Tone};
 use super::templates::{self, Judged};
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
@@ -19,32 +21,19 @@ pub struct Args {
     /// Manifest or folder of manifests with templates; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
-    output: Output,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     settings: SettingsArgs,
-}
-
-/// How findings are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// A line a finding.
-    Text,
-    /// One array with an object a template.
-    Json,
 }
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = args.settings.to_settings();
     let judged = templates::judge(&args.filename, &settings)?;
-    match args.output {
-        Output::Json => {
-            let all: Vec<_> = judged.iter().map(to_json).collect();
-            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
-        }
-        Output::Text => {
+    match args.output.output {
+        Format::Json => output::json(out, &judged.iter().map(to_json).collect::<Vec<_>>())?,
+        Format::Text => {
             for judged in &judged {
                 write_text(judged, &settings.controller_id, out)?;
             }
@@ -55,10 +44,11 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 
 fn write_text(judged: &Judged, controller_id: &str, out: &mut impl Write) -> anyhow::Result<()> {
     let Judged { file, document, template, outcome } = judged;
+    let style = Style::stdout();
     let verdict = match outcome {
-        Ok(_) => "valid".to_owned(),
-        Err(violations) if violations.len() == 1 => "1 violation".to_owned(),
-        Err(violations) => format!("{} violations", violations.len()),
+        Ok(_) => style.paint(Tone::Good, "valid"),
+        Err(violations) if violations.len() == 1 => style.paint(Tone::Bad, "1 violation"),
+        Err(violations) => style.paint(Tone::Bad, &format!("{} violations", violations.len())),
     };
     writeln!(out, "{file}: document {document}: {}: {verdict}", template.id)?;
     if !template.claimed {

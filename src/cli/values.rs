@@ -64,6 +64,15 @@ pub fn namespace(name: &str) -> Result<String, String> {
     Err("expected the name of a namespace: at most 63 lower-case letters, digits and '-'".to_owned())
 }
 
+/// Name of a Service.
+pub fn service(name: &str) -> Result<String, String> {
+    if text::is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Ok(name.to_owned());
+    }
+    Err("expected the name of a Service: at most 63 lower-case letters, digits and '-', a letter first"
+        .to_owned())
+}
+
 /// A name in a certificate: a DNS name or an address, as clients put it into their handshake.
 pub fn dns_name(text: &str) -> Result<String, String> {
     match ServerName::try_from(text) {

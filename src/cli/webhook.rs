@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ArgMatches;
 
+use super::output::Format;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
 use super::values;
@@ -58,6 +59,16 @@ pub struct Args {
     /// Print the resulting settings, each with its source, and exit.
     #[arg(long, env = "PROMSIDECAR_PRINT_CONFIG")]
     print_config: bool,
+    /// How to print the settings.
+    #[arg(
+        short,
+        long,
+        env = "PROMSIDECAR_OUTPUT",
+        value_enum,
+        value_name = "FORMAT",
+        requires = "print_config"
+    )]
+    output: Option<Format>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -155,10 +166,10 @@ pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> 
         Err(error) => return super::usage_error(&error),
     };
     if args.print_config {
-        print::print(matches, &config, out)?;
+        print::print(matches, &config, args.output.unwrap_or_default(), out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    telemetry::install(telemetry::filter(&args.log_level)?, args.log_format, super::colour_wanted())?;
+    telemetry::install(telemetry::filter(&args.log_level)?, args.log_format, super::style::colour_wanted())?;
     telemetry::log_panics();
     for (variable, nearest) in super::unknown_variables(std::env::vars_os()) {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! Our own certificate authority and serving certificate, in memory. IO: randomness.
+//! Our own certificate authority and serving certificates, in memory. IO: randomness.
 //!
 //! Input: the names that clients use. Output: ECDSA P-256 certificates; the authority's key never leaves this value and is
 //! never written anywhere. The serving certificate is short-lived and renewed from the same authority, so clients that
@@ -7,14 +7,15 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Clients whose clock is behind ours still accept a new certificate.
 const CLOCK_SKEW: Duration = Duration::from_hours(1);
-const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
+/// Lifetime of an authority's certificate.
+pub const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// Lifetime of a serving certificate.
 pub const LEAF_LIFETIME: Duration = Duration::from_hours(90 * 24);
 
@@ -25,6 +26,15 @@ pub struct Leaf {
     pub chain: Vec<CertificateDer<'static>>,
     /// The key of the first certificate.
     pub key: PrivateKeyDer<'static>,
+}
+
+/// A serving certificate and its key, as the files of a Secret hold them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemPair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// A certificate authority for one process.
@@ -52,16 +62,37 @@ impl Authority {
 
     /// A new serving certificate for these DNS names and addresses, at least one.
     pub fn leaf(&self, names: &[String], now: SystemTime) -> Result<Leaf, rcgen::Error> {
-        let key = KeyPair::generate()?;
-        let mut params = params(names.to_vec(), "promsidecar", now, LEAF_LIFETIME)?;
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let (certificate, key) = self.sign(names, now, LEAF_LIFETIME)?;
         Ok(Leaf {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         })
+    }
+
+    /// A new serving certificate with a lifetime of its own, at most [`AUTHORITY_LIFETIME`].
+    pub fn pem_pair(
+        &self,
+        names: &[String],
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<PemPair, rcgen::Error> {
+        let (certificate, key) = self.sign(names, now, lifetime)?;
+        Ok(PemPair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    fn sign(
+        &self,
+        names: &[String],
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<(Certificate, KeyPair), rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = params(names.to_vec(), "promsidecar", now, lifetime)?;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate, key))
     }
 }
 

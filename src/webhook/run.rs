@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -100,7 +101,7 @@ fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> 
         Certificate::Own { names, ca_out } => {
             let authority = Authority::new(now).context("making a certificate authority")?;
             if let Some(path) = ca_out {
-                write_atomically(path, authority.pem().as_bytes())
+                write_atomically(path, authority.pem().as_bytes(), PUBLIC)
                     .with_context(|| format!("--ca-out {}: cannot be written", path.display()))?;
             }
             Source::Own { authority: Box::new(authority), names: names.clone() }
@@ -108,15 +109,26 @@ fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> 
     })
 }
 
-/// Writes a file such that readers see the old content or the new, never a part.
-pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Permissions of a file that everybody may read, before the umask.
+pub const PUBLIC: u32 = 0o666;
+/// Permissions of a private key.
+pub const PRIVATE: u32 = 0o600;
+
+/// Writes a file such that readers see the old content or the new, never a part, and never with other permissions.
+pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let name =
         path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(temporary);
-    let written = File::create(&temporary)
+    // Of a process that crashed with our id; its permissions must not become ours.
+    let _ = fs::remove_file(&temporary);
+    let written = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)
         .and_then(|mut file| {
             file.write_all(content)?;
             file.sync_all()
@@ -132,9 +144,10 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
-    use super::{bind, write_atomically};
+    use super::{PRIVATE, PUBLIC, bind, write_atomically};
 
     #[tokio::test]
     async fn a_burst_of_connections_waits_for_its_turn() {
@@ -164,10 +177,11 @@ mod tests {
     fn a_file_is_replaced_whole_and_nothing_is_left_behind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.crt");
-        write_atomically(&path, b"old").unwrap();
-        write_atomically(&path, b"new").unwrap();
+        write_atomically(&path, b"old", PUBLIC).unwrap();
+        write_atomically(&path, b"new", PRIVATE).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert!(write_atomically(&directory.path().join("missing/ca.crt"), b"new").is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE);
+        assert!(write_atomically(&directory.path().join("missing/ca.crt"), b"new", PUBLIC).is_err());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -14,6 +14,7 @@ use super::client::Answered;
 use super::workspace::Workspace;
 use crate::admission::status::Status;
 use crate::cli::ordered::Ordered;
+use crate::cli::style::{Style, Tone};
 use crate::names;
 
 /// Longest value that is shown whole.
@@ -22,16 +23,8 @@ const LONGEST: usize = 88;
 /// Where and how to write.
 pub(super) struct Report<'a, W> {
     pub(super) out: &'a mut W,
-    pub(super) colour: bool,
+    pub(super) style: Style,
     pub(super) full: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Style {
-    Heading,
-    Added,
-    Removed,
-    Place,
 }
 
 impl<W: Write> Report<'_, W> {
@@ -161,18 +154,12 @@ impl<W: Write> Report<'_, W> {
     }
 
     fn heading(&mut self, text: &str) -> io::Result<()> {
-        self.styled(Style::Heading, text)?;
+        self.styled(Tone::Heading, text)?;
         writeln!(self.out, "\n")
     }
 
-    fn styled(&mut self, style: Style, text: &str) -> io::Result<()> {
-        let code = match style {
-            Style::Heading => "1",
-            Style::Added => "32",
-            Style::Removed => "31",
-            Style::Place => "36",
-        };
-        if self.colour { write!(self.out, "\x1b[{code}m{text}\x1b[0m") } else { write!(self.out, "{text}") }
+    fn styled(&mut self, tone: Tone, text: &str) -> io::Result<()> {
+        write!(self.out, "{}", self.style.paint(tone, text))
     }
 
     fn diff(&mut self, before: &str, after: &str) -> io::Result<()> {
@@ -180,19 +167,19 @@ impl<W: Write> Report<'_, W> {
         for (index, hunk) in diff.unified_diff().context_radius(4).iter_hunks().enumerate() {
             if index > 0 {
                 write!(self.out, "  ")?;
-                self.styled(Style::Place, "…")?;
+                self.styled(Tone::Place, "…")?;
                 writeln!(self.out)?;
             }
             for change in hunk.iter_changes() {
-                let (sign, style) = match change.tag() {
+                let (sign, tone) = match change.tag() {
                     ChangeTag::Equal => (' ', None),
-                    ChangeTag::Insert => ('+', Some(Style::Added)),
-                    ChangeTag::Delete => ('-', Some(Style::Removed)),
+                    ChangeTag::Insert => ('+', Some(Tone::Good)),
+                    ChangeTag::Delete => ('-', Some(Tone::Bad)),
                 };
                 let line = format!("{sign} {}", change.value().trim_end_matches('\n'));
                 write!(self.out, "  ")?;
-                match style {
-                    Some(style) => self.styled(style, &line)?,
+                match tone {
+                    Some(tone) => self.styled(tone, &line)?,
                     None => write!(self.out, "{line}")?,
                 }
                 writeln!(self.out)?;

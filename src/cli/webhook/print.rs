@@ -1,28 +1,38 @@
 //! `--print-config`: every setting with its source.
 //!
-//! Input: what clap matched, and the configuration for values that no flag gave. Output: one line a setting.
+//! Input: what clap matched, and the configuration for values that no flag gave. Output: a setting a line, or JSON.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
+use serde::Serialize;
 
+use super::super::output::{self, Format};
+use super::super::style::Style;
 use crate::webhook::config::{Certificate, Config};
 
-/// Writes a table: flag, value, source.
-pub fn print(matches: &ArgMatches, config: &Config, out: &mut impl Write) -> io::Result<()> {
+/// Writes a table of flag, value and source, or a JSON array with an object a setting.
+pub fn print(
+    matches: &ArgMatches,
+    config: &Config,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let rows = rows(matches, config);
-    let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).len()).max().unwrap_or(0);
-    let (flags, values) = (width(|row| &row.flag), width(|row| &row.value));
-    for Row { flag, value, source } in &rows {
-        writeln!(out, "{flag:flags$}  {value:values$}  {source}")?;
+    match format {
+        Format::Json => output::json(out, &rows),
+        Format::Text => {
+            let shown = |row: Row| [row.flag, row.value.unwrap_or_else(|| "-".to_owned()), row.source];
+            Ok(Style::stdout().table(&rows.into_iter().map(shown).collect::<Vec<_>>(), out)?)
+        }
     }
-    Ok(())
 }
 
+#[derive(Serialize)]
 struct Row {
     flag: String,
-    value: String,
+    value: Option<String>,
     source: String,
 }
 
@@ -31,7 +41,7 @@ fn rows(matches: &ArgMatches, config: &Config) -> Vec<Row> {
     let Some(command) = command.find_subcommand("webhook") else { return Vec::new() };
     let described = command.get_arguments().filter(|arg| {
         let id = arg.get_id().as_str();
-        matches.try_contains_id(id).is_ok() && id != "print_config"
+        matches.try_contains_id(id).is_ok() && !["print_config", "output"].contains(&id)
     });
     described
         .map(|arg| {
@@ -50,7 +60,7 @@ fn rows(matches: &ArgMatches, config: &Config) -> Vec<Row> {
             };
             Row {
                 flag: format!("--{}", arg.get_long().unwrap_or(id)),
-                value: given.or_else(|| derived(id, config)).unwrap_or_else(|| "-".to_owned()),
+                value: given.or_else(|| derived(id, config)),
                 source,
             }
         })

@@ -1,7 +1,10 @@
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
+use serde_json::json;
+
 use super::Args;
 use crate::cli::Cli;
+use crate::cli::output::Format;
 use crate::webhook::config::{Certificate, Config};
 
 fn matches(flags: &[&str]) -> Result<ArgMatches, clap::Error> {
@@ -110,17 +113,34 @@ fn print_config_shows_each_value_and_where_it_came_from() {
     let matches = matches(&["--templates=t", "--exclude-namespace=a,b"]).unwrap();
     let config = Args::from_arg_matches(&matches).unwrap().to_config().unwrap();
     let mut out = Vec::new();
-    super::print::print(&matches, &config, &mut out).unwrap();
+    super::print::print(&matches, &config, Format::Text, &mut out).unwrap();
     let out = String::from_utf8(out).unwrap();
     let line = |flag: &str| -> Vec<&str> {
-        out.lines().find(|line| line.starts_with(flag)).expect(flag).split_whitespace().collect()
+        let mut rows = out.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+        rows.find(|row| row[0] == flag).expect(flag)
     };
-    assert_eq!(line("--templates "), ["--templates", "t", "flag"]);
-    assert_eq!(line("--exclude-namespace "), ["--exclude-namespace", "a,b", "flag"]);
-    assert_eq!(line("--drain-time "), ["--drain-time", "15s", "default"]);
-    assert_eq!(line("--dns-name "), ["--dns-name", "localhost,127.0.0.1", "default"]);
-    assert_eq!(line("--own-namespace "), ["--own-namespace", "promsidecar-system", "default"]);
-    assert_eq!(line("--supervisable-images ")[1], "quay.io/prometheus/prometheus,docker.io/prom/prometheus");
+    assert_eq!(line("--templates"), ["--templates", "t", "flag"]);
+    assert_eq!(line("--exclude-namespace"), ["--exclude-namespace", "a,b", "flag"]);
+    assert_eq!(line("--drain-time"), ["--drain-time", "15s", "default"]);
+    assert_eq!(line("--dns-name"), ["--dns-name", "localhost,127.0.0.1", "default"]);
+    assert_eq!(line("--own-namespace"), ["--own-namespace", "promsidecar-system", "default"]);
+    assert_eq!(line("--supervisable-images")[1], "quay.io/prometheus/prometheus,docker.io/prom/prometheus");
+}
+
+#[test]
+fn print_config_is_json_on_request_and_the_format_alone_is_a_mistake() {
+    let matches = matches(&["--templates=t", "--print-config", "-ojson"]).unwrap();
+    let config = Args::from_arg_matches(&matches).unwrap().to_config().unwrap();
+    let mut out = Vec::new();
+    super::print::print(&matches, &config, Format::Json, &mut out).unwrap();
+    let printed: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
+    let row = |flag: &str| printed.iter().find(|row| row["flag"] == flag).expect(flag).clone();
+    assert_eq!(row("--templates"), json!({"flag": "--templates", "value": "t", "source": "flag"}));
+    assert_eq!(row("--ca-out"), json!({"flag": "--ca-out", "value": null, "source": "default"}));
+    assert!(printed.iter().all(|row| row["flag"] != "--output" && row["flag"] != "--print-config"));
+
+    let error = super::super::Cli::try_parse_from(["promsidecar", "webhook", "--templates=t", "-ojson"]);
+    assert!(error.unwrap_err().to_string().contains("--print-config"));
 }
 
 #[test]

@@ -1,0 +1,296 @@
+//! The command line as its users meet it: the transcripts of the documents, exit codes, and outputs that close early.
+//!
+//! `TRYCMD=overwrite` (`make golden`) writes the transcripts anew.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program, started at the root of the project, without settings from the environment.
+fn promsidecar(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promsidecar"));
+    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PROMSIDECAR_"))
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    promsidecar(arguments).output().unwrap()
+}
+
+fn code(arguments: &[&str]) -> Option<i32> {
+    run(arguments).status.code()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn every_transcript_of_the_documents_is_what_the_program_prints() {
+    // A folder of its own, so that what commands write is not left in the project.
+    let folder = tempfile::tempdir().unwrap();
+    symlink(root().join("examples"), folder.path().join("examples")).unwrap();
+    fs::create_dir(folder.path().join("tests")).unwrap();
+    symlink(root().join("tests/cli"), folder.path().join("tests/cli")).unwrap();
+    std::env::set_current_dir(folder.path()).unwrap();
+    let cases = trycmd::TestCases::new();
+    cases
+        .register_bin("promsidecar", Path::new(env!("CARGO_BIN_EXE_promsidecar")))
+        // The width that help is wrapped at where there is no terminal.
+        .env("COLUMNS", "100")
+        .case(root().join("docs/cli.md"))
+        .case(root().join("README.md"));
+    cases.run();
+}
+
+#[test]
+fn zero_is_done_and_one_is_findings() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let explain_bad = ["explain", "-f", "tests/cli/workloads.yaml", "-t", "examples"];
+    for (arguments, expected) in [
+        (&["lint", "-f", "examples"][..], 0),
+        (&["lint", "-f", "tests/cli/workloads.yaml"], 1),
+        (&["lint", "-f", "tests/cli/workloads.yaml", "-o", "json"], 1),
+        (&["validate", "-f", "examples/template.yaml"], 0),
+        (&["validate", "-f", "tests/cli/template.yaml"], 1),
+        (&["validate", "-f", "tests/cli/template.yaml", "-o", "json"], 1),
+        (&["render", "-f", "examples/template.yaml"], 0),
+        (&["render", "-f", "tests/cli/template.yaml"], 1),
+        (&["render", "-f", "tests/cli/template.yaml", "-o", "json"], 1),
+        (&["render", "-f", "tests/cli/template.yaml", "--configmap", "team-b", "-o", "json"], 1),
+        (&["explain"], 0),
+        (&["explain", "windows", "-o", "json"], 0),
+        (&["explain", "-f", "examples", "-t", "examples"], 0),
+        (&explain_bad, 1),
+        (&["certs", "--out", out], 0),
+        (&["completions", "fish"], 0),
+        (&["man"], 0),
+        (&["webhook", "--templates", "examples", "--print-config"], 0),
+        (&["--help"], 0),
+        (&["demo"], 0),
+    ] {
+        assert_eq!(code(arguments), Some(expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn two_is_a_command_line_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("ca.crt"), "mine").unwrap();
+    let out = folder.path().to_str().unwrap();
+    for arguments in [
+        &[][..],
+        &["lnit"],
+        &["lint"],
+        &["lint", "-f", "examples", "-o", "xml"],
+        &["lint", "-f", "examples", "-n", "Team"],
+        &["validate", "-f", "examples", "-o", "yaml"],
+        &["render", "-f", "examples/template.yaml", "-o", "text"],
+        &["render", "-f", "examples/template.yaml", "--template", "team-a/none"],
+        &["render", "-f", "examples/template.yaml", "--configmap", "Team"],
+        &["explain", "no-such-reason"],
+        &["explain", "windows", "-o", "yaml"],
+        &["explain", "-f", "examples"],
+        &["certs"],
+        &["certs", "--out", out],
+        &["certs", "--out", out, "--days", "0"],
+        &["certs", "--out", out, "-o", "yaml"],
+        &["completions", "csh"],
+        &["man", "--out", ""],
+        &["webhook"],
+        &["webhook", "--templates", "examples", "-o", "json"],
+        &["webhook", "--templates", "examples", "--print-config", "-o", "yaml"],
+        &["demo", "--fast"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("ca.crt")).unwrap(), "mine");
+}
+
+#[test]
+fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (blocked, latin) = (folder.path().join("file"), folder.path().join("latin.yaml"));
+    fs::write(&blocked, "").unwrap();
+    fs::write(&latin, b"kind: \xe4").unwrap();
+    let (blocked, latin) = (blocked.to_str().unwrap(), latin.to_str().unwrap());
+    let broken = "tests/cli/broken.yaml: document 2: line 4 column 18: unclosed bracket '['";
+    let missing = "missing.yaml: no such file; name a manifest, or - for standard input";
+    let empty = "tests/cli/empty: no *.yaml, *.yml or *.json file in it; name a folder of manifests";
+    for (arguments, part) in [
+        (&["lint", "-f", "missing.yaml"][..], missing),
+        (&["lint", "-f", "tests/cli/broken.yaml"], broken),
+        (&["lint", "-f", "tests/cli/empty"], empty),
+        (&["lint", "-f", "examples", "-t", "tests/cli/broken.yaml"], broken),
+        (&["lint", "-f", latin], "is not text in UTF-8; name a manifest in YAML or JSON"),
+        (&["lint", "-f", "-"], "standard input: no object in it"),
+        (&["validate", "-f", "missing.yaml"], missing),
+        (&["validate", "-f", "tests/cli/broken.yaml"], broken),
+        (&["validate", "-f", "tests/cli/empty"], empty),
+        (
+            &["validate", "-f", "examples/deployment.yaml"],
+            "no PrometheusAgent in it (1 object of another kind)",
+        ),
+        (&["render", "-f", "missing.yaml"], missing),
+        (&["render", "-f", "tests/cli/broken.yaml", "--configmap", "x"], broken),
+        (&["render", "-f", "tests/cli/empty"], empty),
+        (&["explain", "-f", "missing.yaml", "-t", "examples"], missing),
+        (&["explain", "-f", "examples", "-t", "missing.yaml"], missing),
+        (&["explain", "-f", "tests/cli/broken.yaml", "-t", "examples"], broken),
+        (&["explain", "-f", "examples/template.yaml", "-t", "examples"], "no pod and no workload"),
+        (&["certs", "--out", blocked], "cannot be made: "),
+        (&["man", "--out", blocked], "cannot be made: "),
+    ] {
+        let output = run(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {error}");
+        assert!(error.starts_with("promsidecar: ") && error.contains(part), "{arguments:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn results_are_json_for_every_command_that_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    for arguments in [
+        &["lint", "-f", "tests/cli/workloads.yaml"][..],
+        &["lint", "-f", "examples"],
+        &["validate", "-f", "tests/cli/template.yaml"],
+        &["render", "-f", "tests/cli/template.yaml"],
+        &["render", "-f", "examples/template.yaml", "--configmap", "team-b"],
+        &["explain"],
+        &["explain", "windows"],
+        &["explain", "-f", "tests/cli/workloads.yaml", "-t", "examples"],
+        &["certs", "--out", out],
+        &["webhook", "--templates", "examples", "--print-config"],
+    ] {
+        let output = run(&[arguments, &["-o", "json"]].concat());
+        let parsed = serde_json::from_slice::<Value>(&output.stdout);
+        assert!(parsed.is_ok(), "{arguments:?}: {parsed:?}");
+        assert!(output.stdout.ends_with(b"}\n") || output.stdout.ends_with(b"]\n"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_config_map_carries_the_bytes_that_render_prints() {
+    let template = ["render", "-f", "examples/template.yaml"];
+    let output = run(&[&template[..], &["-n", "team-b"]].concat());
+    let rendered: String = text(&output.stdout).lines().filter(|line| !line.starts_with('#')).fold(
+        String::new(),
+        |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        },
+    );
+    let yaml = run(&[&template[..], &["--configmap", "team-b"]].concat());
+    let yaml: Value = serde_saphyr::from_str(text(&yaml.stdout)).unwrap();
+    let json = run(&[&template[..], &["--configmap", "team-b", "-o", "json"]].concat());
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(yaml, json);
+    assert_eq!(
+        yaml,
+        serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "promsidecar-shop-6b3e3555",
+                "namespace": "team-b",
+                "labels": {"app.kubernetes.io/managed-by": "promsidecar"},
+                "annotations": {"sidecar.prometheus.io/template": "team-a/shop"},
+            },
+            "data": {"prometheus.yml": rendered},
+        })
+    );
+}
+
+#[test]
+fn manifests_are_read_from_standard_input() {
+    let manifest = fs::read(root().join("tests/cli/workloads.yaml")).unwrap();
+    let mut child =
+        promsidecar(&["lint", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&manifest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).starts_with("standard input: document 1: Deployment team-a/web: 3 findings\n")
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_early_changes_neither_the_exit_code_nor_standard_error() {
+    for (arguments, expected) in [
+        (&["explain"][..], 0),
+        (&["explain", "-o", "json"], 0),
+        (&["lint", "-f", "tests/cli/workloads.yaml"], 1),
+        (&["validate", "-f", "tests/cli/template.yaml"], 1),
+        (&["render", "-f", "examples/template.yaml"], 0),
+        (&["completions", "bash"], 0),
+        (&["man"], 0),
+        (&["webhook", "--templates", "examples", "--print-config"], 0),
+        (&["--help"], 0),
+        (&["demo"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = promsidecar(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let mut error = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert_eq!((child.wait().unwrap().code(), &*error), (Some(expected), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_standard_output() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = promsidecar(&["explain"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let error = text(&output.stderr);
+    assert!(error.starts_with("promsidecar: standard output cannot be written: "), "{error}");
+}
+
+#[test]
+fn colour_and_alignment_are_for_terminals() {
+    for arguments in [&["explain"][..], &["lint", "-f", "tests/cli/workloads.yaml"], &["demo"]] {
+        assert!(!text(&run(arguments).stdout).contains('\x1b'), "{arguments:?}");
+    }
+    // `script` gives the program a terminal.
+    let on_terminal = |variable: &str| {
+        let line = format!("{variable} {} explain", env!("CARGO_BIN_EXE_promsidecar"));
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        text(&output.stdout).replace('\r', "")
+    };
+    let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let spaces = " ".repeat(11);
+    assert_eq!(
+        first(on_terminal("NO_COLOR=")),
+        format!("\x1b[1mnot-requested\x1b[0m{spaces}nobody asked for an agent")
+    );
+    assert_eq!(first(on_terminal("NO_COLOR=1")), format!("not-requested{spaces}nobody asked for an agent"));
+    assert_eq!(first(text(&run(&["explain"]).stdout).to_owned()), "not-requested\tnobody asked for an agent");
+}
