@@ -2,9 +2,12 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
 
 pub(crate) mod additive;
+pub(crate) mod cases;
+pub(crate) mod contract;
 pub(crate) mod golden;
 pub(crate) mod pods;
 pub(crate) mod reviews;
+pub(crate) mod strict;
 
 use base64::Engine;
 use promsidecar::admission::catalog::Catalog;
