@@ -5,9 +5,11 @@ pub(crate) mod additive;
 pub(crate) mod cases;
 pub(crate) mod contract;
 pub(crate) mod golden;
+pub(crate) mod input;
 pub(crate) mod pods;
 pub(crate) mod reviews;
 pub(crate) mod strict;
+pub(crate) mod template;
 
 use base64::Engine;
 use promsidecar::admission::catalog::Catalog;
