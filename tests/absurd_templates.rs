@@ -119,6 +119,7 @@ fn absurd_text_in_any_field_is_refused_in_short_lines_or_rendered_as_text() {
 
 #[test]
 fn absurd_keys_are_named_in_short_lines() {
+    let parts = parts();
     for key in absurd() {
         for pointer in [
             "",
@@ -130,7 +131,8 @@ fn absurd_keys_are_named_in_short_lines() {
             "/containers/0",
             "/otlp",
         ] {
-            let mut spec = full_spec();
+            let mut spec =
+                parts.iter().find(|part| part.pointer(pointer).is_some()).expect("one has it").clone();
             let map = spec.pointer_mut(pointer).and_then(Value::as_object_mut).expect("an object");
             map.insert(key.clone(), json!("x"));
             sound(&judge_spec(spec), pointer);
