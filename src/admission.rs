@@ -93,7 +93,7 @@ pub enum OutcomeKind {
 /// What a refusal's log line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalLog {
-    /// Namespace of the pod.
+    /// Namespace of the pod, as one short line like the others.
     pub namespace: String,
     /// Workload of the pod, such as `Deployment/web`.
     pub workload: String,
@@ -118,6 +118,11 @@ pub fn admit(body: &[u8], catalog: &Catalog, policy: &Policy) -> Answer {
     let decision = decision::decide(namespace, pod, catalog, policy);
     conclude(uid, namespace, pod, decision)
 }
+
+/// Most characters of a namespace or workload in the log, more than Kubernetes accepts of a name.
+const MAX_LOGGED: usize = 320;
+/// Most characters of a refusal's detail in log and audit trail.
+const MAX_DETAIL: usize = 512;
 
 /// Turns a decision into the answer on the wire.
 fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_>) -> Answer {
@@ -145,10 +150,11 @@ fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, requ
         let response = Response { warnings, ..Response::default() };
         return reviewed(uid, &response, Outcome::skipped(Some(reason), None));
     }
+    // Names are only checked after admission: what they hold must not break out of a log line, nor fill it.
     let log = RefusalLog {
-        namespace: namespace.to_owned(),
-        workload: Workload::of(pod).to_string(),
-        detail: refusal.detail.clone(),
+        namespace: one_line(&namespace, MAX_LOGGED),
+        workload: one_line(&Workload::of(pod), MAX_LOGGED),
+        detail: one_line(&refusal.detail, MAX_DETAIL),
     };
     if required && reason == Reason::InternalError {
         let message = format!("{}: {}", reason.word(), refusal.detail);
@@ -158,7 +164,7 @@ fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, requ
     let audit = vec![
         ("decision", if denied { "denied" } else { "skipped" }.to_owned()),
         ("reason", reason.word().to_owned()),
-        ("detail", one_line(&refusal.detail, 512)),
+        ("detail", log.detail.clone()),
     ];
     let (told, detail) = refusal.public();
     let mut response = Response { audit, ..Response::default() };

@@ -125,7 +125,12 @@ impl Template {
         }
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().unwrap_or_default();
-        let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or(DEFAULT_NAMESPACE);
+        let namespace = match metadata.get("namespace") {
+            None | Some(Value::Null) => DEFAULT_NAMESPACE,
+            Some(Value::String(namespace)) if namespace.is_empty() => DEFAULT_NAMESPACE,
+            // Anything else than text is no name, rather than none.
+            Some(namespace) => namespace.as_str().unwrap_or_default(),
+        };
         if !validate::text::is_subdomain(name) {
             return Err(ReadError::Name { field: "name" });
         }
@@ -134,10 +139,14 @@ impl Template {
         }
         let mut findings = Findings::default();
         let annotation = annotations(metadata, &mut findings);
+        let generation = metadata.get("generation").filter(|generation| !generation.is_null());
+        if generation.is_some_and(|generation| generation.as_i64().is_none()) {
+            wrong_type(&Path::root("metadata").key("generation"), "a whole number", &mut findings);
+        }
         let spec = spec(object, &mut findings);
         Ok(Self {
             id: TemplateId { namespace: namespace.to_owned(), name: name.to_owned() },
-            generation: metadata["generation"].as_i64().unwrap_or_default(),
+            generation: generation.and_then(Value::as_i64).unwrap_or_default(),
             claimed: annotation(names::CONTROLLER_ID).as_deref() == Some(settings.controller_id.as_str()),
             deleting: metadata.get("deletionTimestamp").is_some_and(|timestamp| !timestamp.is_null()),
             paused: spec.paused == Some(true),
@@ -160,17 +169,25 @@ fn annotations<'a>(
     findings: &mut Findings,
 ) -> impl Fn(&str) -> Option<String> + use<'a> {
     const OURS: [&str; 4] = [names::ALLOWED_NAMESPACES, names::MODE, names::SUPERVISE, names::SELF_MONITOR];
-    let map = metadata.get("annotations").and_then(Value::as_object);
+    let annotations = metadata.get("annotations").filter(|annotations| !annotations.is_null());
+    let map = annotations.and_then(Value::as_object);
     let path = Path::root("metadata").key("annotations");
+    if annotations.is_some() && map.is_none() {
+        wrong_type(&path, "an object", findings);
+    }
     for (key, value) in map.into_iter().flatten() {
         if !value.is_string() {
-            let rule = violation::Rule::WrongType("has the wrong type: expected text".to_owned());
-            findings.violation_at(&path.key(key), rule);
+            wrong_type(&path.key(key), "text", findings);
         } else if key.starts_with(names::PREFIX) && !OURS.contains(&key.as_str()) {
             findings.ignored(&path.key(key), "is not an annotation of templates");
         }
     }
     move |key: &str| map?.get(key)?.as_str().map(str::to_owned)
+}
+
+fn wrong_type(path: &Path, expected: &str, findings: &mut Findings) {
+    let rule = violation::Rule::WrongType(format!("has the wrong type: expected {expected}"));
+    findings.violation_at(path, rule);
 }
 
 fn spec(object: &Value, findings: &mut Findings) -> PrometheusAgentSpec {

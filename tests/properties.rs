@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use promsidecar::admission::catalog::Catalog;
@@ -47,11 +47,14 @@ fn names(pod: &Value, list: &str) -> Vec<String> {
     items.filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
 }
 
-fn is_unique(names: &[String]) -> bool {
-    let mut sorted = names.to_vec();
-    sorted.sort();
-    sorted.dedup();
-    sorted.len() == names.len()
+/// Names that are there more than once, which no patch of ours mends or makes.
+fn repeated(names: &[String]) -> BTreeSet<&String> {
+    names
+        .iter()
+        .enumerate()
+        .filter(|(index, name)| names[..*index].contains(name))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// What must hold of one admission; the message of what does not.
@@ -67,8 +70,10 @@ fn check(pod: &Value, namespace: &str, native: bool) -> Result<Outcome, String> 
     }
     if outcome.kind == OutcomeKind::Injected {
         let containers = [names(&patched, "containers"), names(&patched, "initContainers")].concat();
-        if !is_unique(&containers) || !is_unique(&names(&patched, "volumes")) {
-            return Err(format!("names repeat: {containers:?}"));
+        let before = [names(pod, "containers"), names(pod, "initContainers")].concat();
+        let volumes = (names(pod, "volumes"), names(&patched, "volumes"));
+        if repeated(&containers) != repeated(&before) || repeated(&volumes.1) != repeated(&volumes.0) {
+            return Err(format!("names repeat: {containers:?} {volumes:?}"));
         }
         if containers.iter().filter(|name| *name == "prometheus-agent").count() != 1 {
             return Err("one agent is expected".to_owned());

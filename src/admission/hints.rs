@@ -248,6 +248,10 @@ impl<'a> Hints<'a> {
                 self.note(format_args!("{key} has a value that cannot be used and is ignored"));
             }
         }
+        // Of parameters that repeat the last one counts, like everywhere; a label must not be written twice.
+        self.params.reverse();
+        self.params.sort_by_key(|(name, _)| *name);
+        self.params.dedup_by_key(|(name, _)| *name);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Input: any well-formed JSON. Output: only the members that are asked for, each as a [`Field`] that says whether it was
 //! absent, `null`, of an unexpected kind, or a value. A wrong kind never fails the document: whether it matters is a
-//! decision of its own. Members may repeat; the last wins, as in Go's decoder.
+//! decision of its own. Members may repeat; the last wins, as in Go's decoder. Values that are not asked for may be of any
+//! depth. Beyond the exponents of 64 bits, a number that is asked for is an error, in Go as well.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -152,6 +152,9 @@ pub enum UninjectError {
     Foreign(String),
 }
 
+/// Annotations that nobody but promsidecar writes.
+const OURS: [&str; 3] = [names::STATUS, names::TARGETS, names::SKIPPED];
+
 /// Takes the agent, or the mark of a refusal, out of a Pod or a pod template.
 ///
 /// After [`inject`] this gives the value that went in, but for what was ours already (a copied `status`, `targets`,
@@ -169,7 +172,8 @@ pub fn uninject(pod: &mut Value) -> Result<Taken, UninjectError> {
     drop_named(pod, list, &status.added.containers);
     drop_named(pod, Parent::Volumes, &status.added.volumes);
     drop_keys(pod, Parent::Annotations, &status.added.annotations);
-    drop_keys(pod, Parent::Labels, &status.added.labels);
+    drop_keys(pod, Parent::Annotations, &OURS);
+    drop_keys(pod, Parent::Labels, &[names::INJECTED]);
     // In the order of `Parent`, in which metadata comes after what it holds.
     for (parent, was) in &status.created {
         restore(pod, *parent, *was);
@@ -200,8 +204,9 @@ fn read(text: &str) -> Result<Status<'_>, UninjectError> {
     ours_alone("the volume", &added.volumes, &|name| {
         name.strip_prefix(names::VOLUME_CONFIG).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     })?;
-    let annotations = [names::STATUS, names::TARGETS, names::SKIPPED, names::SAFE_TO_EVICT];
-    ours_alone("the annotation", &added.annotations, &|key| annotations.contains(&key))?;
+    ours_alone("the annotation", &added.annotations, &|key| {
+        OURS.contains(&key) || key == names::SAFE_TO_EVICT
+    })?;
     ours_alone("the label", &added.labels, &|key| key == names::INJECTED)?;
     Ok(status)
 }

@@ -57,7 +57,12 @@ pub enum Unreadable {
     /// Not JSON.
     #[error("the body is not JSON: {0}")]
     Json(String),
-    /// Another object, or a version that we cannot answer in.
+    /// A review of a version that we cannot answer in.
+    #[error(
+        "want apiVersion admission.k8s.io/v1, got {0:?}; set admissionReviewVersions of the webhook's registration to [v1]"
+    )]
+    Version(String),
+    /// Another object.
     #[error("want apiVersion admission.k8s.io/v1 and kind AdmissionReview, got {api_version:?} and {kind:?}")]
     Kind {
         /// As found.
@@ -77,12 +82,13 @@ pub fn read(body: &[u8]) -> Result<Request<'_>, Unreadable> {
     let Field::Value(review) = review else {
         return Err(Unreadable::Kind { api_version: String::new(), kind: String::new() });
     };
-    if review.api_version.text() != "admission.k8s.io/v1" || review.kind.text() != "AdmissionReview" {
-        let cut = |text: &str| text.chars().take(64).collect();
-        return Err(Unreadable::Kind {
-            api_version: cut(review.api_version.text()),
-            kind: cut(review.kind.text()),
-        });
+    let (api_version, kind) = (review.api_version.text(), review.kind.text());
+    if api_version != "admission.k8s.io/v1" || kind != "AdmissionReview" {
+        let api_version = one_line(&api_version, 64);
+        if kind == "AdmissionReview" && api_version.starts_with("admission.k8s.io/") {
+            return Err(Unreadable::Version(api_version));
+        }
+        return Err(Unreadable::Kind { api_version, kind: one_line(&kind, 64) });
     }
     match review.request {
         Field::Value(request) if !request.uid.text().is_empty() => Ok(request),
@@ -98,11 +104,16 @@ impl Request<'_> {
         let name = kind.map_or("", |kind| kind.kind.text());
         let sub_resource = self.sub_resource.text();
         if !group.is_empty() || name != "Pod" || !sub_resource.is_empty() {
+            let name = if name.is_empty() { "no kind" } else { name };
+            let dot = if group.is_empty() { "" } else { "." };
             let slash = if sub_resource.is_empty() { "" } else { "/" };
-            return Some(format!("registered for {name}{slash}{sub_resource}, want pods"));
+            return Some(format!("registered for {name}{dot}{group}{slash}{sub_resource}, want pods"));
         }
-        let operation = self.operation.text();
-        (operation != "CREATE").then(|| format!("registered for {operation}, want CREATE"))
+        match self.operation.text() {
+            "CREATE" => None,
+            "" => Some("registered for no operation, want CREATE".to_owned()),
+            operation => Some(format!("registered for {operation}, want CREATE")),
+        }
     }
 }
 
@@ -174,14 +185,23 @@ impl Response {
     }
 }
 
-/// One line of at most `max` characters: control characters become spaces (the API server drops a warning that has any),
-/// what is too long ends in an ellipsis.
+/// One line of at most `max` characters that shows as what it is: control characters (the API server drops a warning that
+/// has any) and what [`is_hidden`] become spaces, what is too long ends in an ellipsis.
 pub fn one_line(text: &impl fmt::Display, max: usize) -> String {
     let text = text.to_string();
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect();
+    let clean = |c: char| if c.is_control() || is_hidden(c) { ' ' } else { c };
+    let mut line: String = text.chars().map(clean).take(max).collect();
     if text.chars().nth(max).is_some() {
         line.pop();
         line.push('…');
     }
     line
+}
+
+/// Breaks of lines that are no control characters, and characters that cannot be seen or turn the direction of writing:
+/// none of them belongs into a name, and a log or terminal that honours them shows something else than was written.
+const fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }

@@ -65,7 +65,10 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
                 _ => continue,
             };
             if id.name.is_empty() {
-                report(format!("metadata.name of the {} is missing; give it one", identity.0));
+                let kind = identity.0;
+                report(format!(
+                    "metadata.name of the {kind} is missing or no text; give it one, in quotes if it is a number"
+                ));
                 continue;
             }
             if !seen.insert(identity.clone()) {
@@ -153,7 +156,11 @@ metadata: {name: other}
                     1,
                     "PrometheusAgent team-a/agent was already defined above or in an earlier file, which counts; remove one"
                 ),
-                problem("c.yaml", 1, "metadata.name of the Namespace is missing; give it one"),
+                problem(
+                    "c.yaml",
+                    1,
+                    "metadata.name of the Namespace is missing or no text; give it one, in quotes if it is a number"
+                ),
                 problem(
                     "c.yaml",
                     2,

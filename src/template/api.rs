@@ -49,6 +49,8 @@ pub struct PrometheusAgentSpec {
     pub enable_otlp_receiver: Option<bool>,
     /// Presence alone switches the receiver on.
     pub otlp: Option<Opaque>,
+    /// Read for its type alone: the agent listens on loopback whatever the template says.
+    pub listen_local: Option<bool>,
     pub log_level: Option<String>,
     pub log_format: Option<String>,
     pub wal_compression: Option<bool>,
@@ -92,7 +94,8 @@ pub struct Opaque;
 
 impl<'de> Deserialize<'de> for Opaque {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BTreeMap::<String, serde::de::IgnoredAny>::deserialize(deserializer).map(|_| Self)
+        // Values rather than `IgnoredAny`: what is ignored on purpose is not unknown.
+        BTreeMap::<String, serde_json::Value>::deserialize(deserializer).map(|_| Self)
     }
 }
 

@@ -12,6 +12,8 @@ use super::version::Version;
 
 /// Longest part of a value that is repeated in a message, in characters.
 const SHOWN_VALUE: usize = 80;
+/// Longest part of a field's name that is repeated in a path, in characters; annotations have names of up to 317.
+const SHOWN_NAME: usize = 320;
 
 /// Path of a field, such as `spec.remoteWrite[0].url`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +25,13 @@ impl Path {
         Self(name.to_owned())
     }
 
-    /// The path of a field of this object. Names with a dot or slash are written in brackets.
+    /// The path of a field of this object. Names with a dot or slash are written in brackets, and so is the beginning of
+    /// one that is longer than any name that is known.
     #[must_use]
     pub fn key(&self, name: &str) -> Self {
+        if let Some((end, _)) = name.char_indices().nth(SHOWN_NAME) {
+            return Self(format!("{}[\"{}…\"]", self.0, name[..end].escape_debug()));
+        }
         let plain =
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if plain { Self(format!("{}.{name}", self.0)) } else { Self(format!("{}[{name:?}]", self.0)) }

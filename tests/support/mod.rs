@@ -1,45 +1,16 @@
 //! What several tests share.
-#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, clippy::allow_attributes, reason = "each test binary uses its own part")]
 
 pub(crate) mod additive;
+pub(crate) mod cases;
+pub(crate) mod contract;
+pub(crate) mod fuzz_logic;
 pub(crate) mod golden;
+pub(crate) mod input;
+pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod reviews;
+pub(crate) mod strict;
+pub(crate) mod template;
 
-use base64::Engine;
-use promsidecar::admission::catalog::Catalog;
-use promsidecar::manifest;
-use promsidecar::store::documents;
-use promsidecar::template::Settings;
-use promsidecar::template::agent::TemplateId;
-use serde_json::Value;
-
-/// `namespace/name` as an id.
-pub(crate) fn template_id(text: &str) -> TemplateId {
-    let (namespace, name) = text.split_once('/').expect("namespace/name");
-    TemplateId { namespace: namespace.to_owned(), name: name.to_owned() }
-}
-
-/// The namespaces and templates of a manifest.
-pub(crate) fn catalog(manifest: &str) -> Catalog {
-    let files = [("objects.yaml".to_owned(), manifest::read(manifest).expect("the manifest is YAML"))].into();
-    let built = documents::build(&files, &Settings::default(), &Catalog::default());
-    assert_eq!(built.problems, []);
-    built.catalog
-}
-
-/// The pod after the patch in the body of an answer; `None` where there is none. Applied by an engine that others wrote.
-pub(crate) fn patched(pod: &Value, answer: &[u8]) -> Option<Value> {
-    let answer: Value = serde_json::from_slice(answer).expect("an answer is JSON");
-    let patch = answer.pointer("/response/patch")?.as_str().expect("a patch is a string");
-    let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("a patch is base64");
-    Some(apply(pod, &patch))
-}
-
-/// The pod after a patch.
-pub(crate) fn apply(pod: &Value, patch: &[u8]) -> Value {
-    let patch: json_patch::Patch = serde_json::from_slice(patch).expect("a patch is RFC 6902");
-    let mut patched = pod.clone();
-    json_patch::patch(&mut patched, &patch).expect("a patch applies");
-    patched
-}
+pub(crate) use objects::{apply, catalog, patched, template_id};

@@ -103,8 +103,15 @@ fn metadata() -> impl Strategy<Value = Value> {
         Just(json!([{"kind": "Other", "name": "x"}, {"kind": "Node", "name": "n", "controller": true}])),
         Just(json!([])),
     ]);
-    (name, labels, annotations(), owners, future()).prop_map(
-        |(mut metadata, labels, annotations, owners, future)| {
+    (name, labels, annotations(), owners, future(), stale()).prop_map(
+        |(mut metadata, mut labels, mut annotations, owners, future, stale)| {
+            for (is_label, key, value) in stale {
+                let parent = if is_label { &mut labels } else { &mut annotations };
+                // A parent that is absent or null stays so.
+                if let Some(Value::Object(members)) = parent {
+                    members.insert(key.to_owned(), value);
+                }
+            }
             let members = metadata.as_object_mut().expect("metadata is an object");
             let parts = [
                 ("labels", labels),
@@ -116,6 +123,26 @@ fn metadata() -> impl Strategy<Value = Value> {
             metadata
         },
     )
+}
+
+/// Up to three of the keys that we write, as a pod has them that was copied with its metadata.
+fn stale() -> impl Strategy<Value = Vec<(bool, &'static str, Value)>> {
+    let status = prop_oneof![
+        Just(json!(r#"{"version":1,"template":"team-a/shop","mode":"native","added":{},"created":{}}"#)),
+        Just(json!(r#"{"version":99,"mode":"container","future":[]}"#)),
+        Just(json!(r#"{"version":0,"mode":"native"}"#)),
+        Just(json!("{")),
+        Just(json!("")),
+    ];
+    let key = prop_oneof![
+        status.prop_map(|status| (false, "sidecar.prometheus.io/status", status)),
+        Just((false, "sidecar.prometheus.io/targets", json!("[]"))),
+        Just((false, "sidecar.prometheus.io/skipped", json!("windows: the pod is for Windows nodes"))),
+        Just((false, "sidecar.prometheus.io/skipped", json!(""))),
+        Just((true, "sidecar.prometheus.io/injected", json!("true"))),
+        Just((true, "sidecar.prometheus.io/injected", json!("false"))),
+    ];
+    prop_oneof![3 => Just(vec![]), 2 => vec(key, 1..4)]
 }
 
 /// A member that no version of Kubernetes has yet.
@@ -224,9 +251,30 @@ fn container(name: String, sidecar: bool) -> impl Strategy<Value = Value> {
     )
 }
 
+/// Names that begin, end or sound like ours and are not.
+const SIMILAR: [&str; 7] = [
+    "prometheus",
+    "prometheus-agent-1",
+    "my-prometheus-agent",
+    "Prometheus-Agent",
+    "promsidecar",
+    "promsidecar-x-",
+    "",
+];
+
 fn containers(prefix: &'static str, sidecars: bool) -> impl Strategy<Value = Value> {
-    (0..4usize, prop::option::weighted(0.01, Just("prometheus-agent"))).prop_flat_map(move |(more, taken)| {
-        let names = (0..=more).map(|index| format!("{prefix}{index}")).chain(taken.map(str::to_owned));
+    let extra = prop::option::weighted(
+        0.08,
+        prop_oneof![
+            6 => proptest::sample::select(SIMILAR.to_vec()).prop_map(str::to_owned),
+            // No API server keeps such a pod, but it comes this far.
+            4 => Just(format!("{prefix}0")),
+            2 => Just("app0".to_owned()),
+            1 => Just("prometheus-agent".to_owned()),
+        ],
+    );
+    (0..4usize, extra).prop_flat_map(move |(more, extra)| {
+        let names = (0..=more).map(|index| format!("{prefix}{index}")).chain(extra);
         let list: Vec<_> = names.map(|name| container(name, sidecars).boxed()).collect();
         list.prop_map(Value::from)
     })
@@ -236,7 +284,13 @@ fn spec() -> impl Strategy<Value = Value> {
     let volume = prop_oneof![
         20 => Just(json!({"name": "kube-api-access-7xk2q", "projected": {"sources": []}})),
         1 => Just(json!({"name": "promsidecar", "emptyDir": {}})),
+        1 => Just(json!({"name": "promsidecar-wal-2", "emptyDir": {}})),
+        1 => Just(json!({"name": "promsidecar-x-data", "emptyDir": {}})),
+        1 => Just(json!({"name": "Promsidecar", "future": {}})),
     ];
+    let debugger = prop_oneof![5 => Just("debugger"), 1 => Just("prometheus-agent"), 1 => Just("app0")];
+    let ephemeral =
+        debugger.prop_map(|name| json!({"name": name, "image": "busybox", "targetContainerName": "app0"}));
     let rare = prop_oneof![
         120 => Just(None),
         1 => Just(Some(("hostNetwork", json!(true)))),
@@ -251,16 +305,18 @@ fn spec() -> impl Strategy<Value = Value> {
     (
         containers("app", false),
         maybe(2, containers("init", true)),
-        maybe(6, vec(volume, 0..2).prop_map(Value::from)),
+        maybe(6, vec(volume, 0..3).prop_map(Value::from)),
+        prop::option::weighted(0.1, vec(ephemeral, 0..3).prop_map(Value::from)),
         rare,
         policy,
         future(),
     )
-        .prop_map(|(containers, init, volumes, rare, policy, future)| {
+        .prop_map(|(containers, init, volumes, ephemeral, rare, policy, future)| {
             let mut spec = object([
                 ("containers", Some(containers)),
                 ("initContainers", init),
                 ("volumes", volumes),
+                ("ephemeralContainers", ephemeral),
                 ("restartPolicy", policy.map(Value::from)),
                 ("futureField", future),
             ]);

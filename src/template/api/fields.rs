@@ -224,10 +224,9 @@ mod tests {
         assert_eq!(names.len(), FIELDS.len(), "a field is listed twice");
         let modelled = modelled();
         assert!(modelled.is_subset(&names), "without a verdict: {:?}", modelled.difference(&names));
-        // The agent listens on loopback whatever the template says.
         let honoured = FIELDS
             .iter()
-            .filter(|field| field.verdict == Verdict::Honoured && field.name != "listenLocal")
+            .filter(|field| field.verdict == Verdict::Honoured)
             .map(|field| field.name)
             .collect::<BTreeSet<_>>();
         assert!(honoured.is_subset(&modelled), "not modelled: {:?}", honoured.difference(&modelled));

@@ -303,7 +303,8 @@ fn volume_of(
         (Some(empty_dir), None, None) => empty_dir_of(empty_dir, findings),
         (None, Some(map), None) => projection(map, FileSource::ConfigMap, extras, findings),
         (None, None, Some(secret)) => projection(secret, FileSource::Secret, extras, findings),
-        (None, None, None) => None,
+        // Kubernetes' default; a mount of a volume that is not there would make the API server refuse the pod.
+        (None, None, None) => Some(("emptyDir", json!({}))),
         _ => {
             let rule = Rule::Other { rule: "has several sources", fix: "keep one of them" };
             findings.violation_at(path, rule);
