@@ -186,7 +186,7 @@ impl Response {
 }
 
 /// One line of at most `max` characters that shows as what it is: control characters (the API server drops a warning that
-/// has any) and what [`is_hidden`] become spaces, what is too long ends in an ellipsis.
+/// has any) and hidden ones become spaces, what is too long ends in an ellipsis.
 pub fn one_line(text: &impl fmt::Display, max: usize) -> String {
     let text = text.to_string();
     let clean = |c: char| if c.is_control() || is_hidden(c) { ' ' } else { c };
