@@ -54,29 +54,38 @@ fn requiring_pod(name: &str) -> Value {
     pod
 }
 
-#[tokio::test]
-async fn what_a_webhook_before_ours_adds_is_seen_and_scraped() {
-    let mesh = Hook::patching(|pod| {
+/// Adds a container with a port, once.
+fn mesh() -> Hook {
+    Hook::patching(|pod| {
         if names_of(&pod["spec"]["containers"]).contains(&"mesh") {
             return Vec::new();
         }
         let mesh =
             json!({"name": "mesh", "image": "mesh:1", "ports": [{"name": "stats", "containerPort": 15020}]});
         vec![json!({"op": "add", "path": "/spec/containers/-", "value": mesh})]
-    });
-    let injector = Injector::start(&namespace("before")).await;
-    register_foreign(injector.plane, "a-mesh", "before", &mesh).await;
-    let stored = injector.create("before", &asking_pod("web")).await;
+    })
+}
 
-    assert_eq!(names_of(&stored["spec"]["containers"]), ["web", "mesh"]);
-    assert_eq!(names_of(&stored["spec"]["initContainers"]), [names::CONTAINER]);
-    let targets = stored["metadata"]["annotations"][names::TARGETS].as_str().unwrap();
-    assert!(targets.contains("localhost:15020"), "{targets}");
-    // The API server mounts the token into the new container afterwards, and so asks ours once more.
-    let calls = injector.calls("web");
-    let seen: Vec<_> = calls.iter().map(|call| names_of(&call.pod()["spec"]["containers"])).collect();
-    assert_eq!(seen, [["web", "mesh"], ["web", "mesh"]]);
-    assert_eq!(calls[1].answer["response"].get("patch"), None);
+#[tokio::test]
+async fn containers_of_a_webhook_before_ours_are_scraped_and_those_of_a_later_one_are_not() {
+    // In the order of the names of their configurations; ours begins with a p.
+    for (name, namespace_name, scraped) in [("a-mesh", "before", true), ("z-mesh", "after", false)] {
+        let mesh = mesh();
+        let injector = Injector::start(&namespace(namespace_name)).await;
+        register_foreign(injector.plane, name, namespace_name, &mesh).await;
+        let stored = injector.create(namespace_name, &asking_pod("web")).await;
+
+        assert_eq!(names_of(&stored["spec"]["containers"]), ["web", "mesh"], "{name}");
+        assert_eq!(names_of(&stored["spec"]["initContainers"]), [names::CONTAINER], "{name}");
+        let targets = stored["metadata"]["annotations"][names::TARGETS].as_str().unwrap();
+        assert_eq!(targets.contains("localhost:15020"), scraped, "{name}: {targets}");
+        // The API server mounts the token into the new container afterwards, and so asks ours once more in any case.
+        let calls = injector.calls("web");
+        let [first, second] = &calls[..] else { panic!("{name}: {calls:?}") };
+        assert_eq!(names_of(&first.pod()["spec"]["containers"]).contains(&"mesh"), scraped, "{name}");
+        assert_eq!(names_of(&second.pod()["spec"]["containers"]), ["web", "mesh"], "{name}");
+        assert_eq!(second.answer["response"].get("patch"), None, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -222,4 +231,10 @@ async fn fails(injector: &Injector, namespace: &str, reason: &str) {
     assert_eq!(reply.body["spec"].get("initContainers"), None);
     assert_eq!(reply.body["metadata"].get("labels"), None);
     assert_eq!(reply.body["metadata"]["annotations"], asking_pod("asking")["metadata"]["annotations"]);
+
+    // Nothing on the pod tells, but the API server counts it.
+    let metrics = injector.plane.kubectl(&["get", "--raw", "/metrics"], "").await.stdout;
+    let counter =
+        "apiserver_admission_webhook_fail_open_count{name=\"best-effort.asked-by-pod.sidecar.prometheus.io\"";
+    assert!(metrics.contains(counter), "{counter}");
 }

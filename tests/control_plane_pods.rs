@@ -220,16 +220,19 @@ async fn a_restricted_namespace_takes_the_pod_with_its_agent() {
 
 #[tokio::test]
 async fn defaults_of_a_limit_range_are_met_and_its_maximum_refuses_the_pod() {
-    let injector = Injector::start(&[namespace("defaults", ""), namespace("maximum", "")].concat()).await;
-    let range = |limits: Value| json!({"metadata": {"name": "range"}, "spec": {"limits": [limits]}});
+    let objects = ["defaults", "memory", "cpu"].map(|name| namespace(name, ""));
+    let injector = Injector::start(&objects.concat()).await;
     let default = json!({"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "2Gi"});
     let mut request = default.clone();
     request["cpu"] = json!("50m");
-    let defaults = json!({"type": "Container", "default": default, "defaultRequest": {"cpu": "50m"}});
-    let maximum = json!({"type": "Container", "max": {"memory": "100Mi"}});
-    for (namespace, limits) in [("defaults", defaults), ("maximum", maximum)] {
-        let path = format!("/api/v1/namespaces/{namespace}/limitranges");
-        injector.plane.api.create(&path, &range(limits)).await;
+    for (namespace, mut limits) in [
+        ("defaults", json!({"default": default, "defaultRequest": {"cpu": "50m"}})),
+        ("memory", json!({"max": {"memory": "100Mi"}})),
+        ("cpu", json!({"max": {"cpu": "200m"}})),
+    ] {
+        limits["type"] = json!("Container");
+        let range = json!({"metadata": {"name": "range"}, "spec": {"limits": [limits]}});
+        injector.plane.api.create(&format!("/api/v1/namespaces/{namespace}/limitranges"), &range).await;
     }
     let stored = injector.create("defaults", &asking_pod("web")).await;
     assert_eq!(container(&stored, "web")["resources"], json!({"limits": default, "requests": request}));
@@ -241,10 +244,13 @@ async fn defaults_of_a_limit_range_are_met_and_its_maximum_refuses_the_pod() {
     assert_eq!(container(&stored, names::CONTAINER)["resources"], ours);
     assert_eq!(injector.calls("web").len(), 1);
 
-    let refused = injector.plane.api.send("POST", &pods("maximum"), &asking_pod("small")).await;
-    let message =
-        "pods \"small\" is forbidden: maximum memory usage per Container is 100Mi, but limit is 128Mi";
-    assert_eq!((refused.status, refused.body["message"].as_str().unwrap()), (403, message));
+    for (resource, maximum, limit) in [("memory", "100Mi", "128Mi"), ("cpu", "200m", "500m")] {
+        let refused = injector.plane.api.send("POST", &pods(resource), &asking_pod("small")).await;
+        let message = format!(
+            "pods \"small\" is forbidden: maximum {resource} usage per Container is {maximum}, but limit is {limit}"
+        );
+        assert_eq!((refused.status, refused.body["message"].as_str().unwrap()), (403, message.as_str()));
+    }
 }
 
 #[tokio::test]

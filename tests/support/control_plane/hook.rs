@@ -2,6 +2,7 @@
 //!
 //! Input: a function from path and body to status and body. Output: address and CA for a registration, and the calls.
 
+use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -24,7 +25,7 @@ use crate::support::apply;
 pub(crate) const PROBE: &str = "probe";
 
 /// One call and what was answered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Call {
     pub(crate) path: String,
     /// The review as it came.
@@ -55,6 +56,17 @@ impl Call {
     pub(crate) fn patched(&self) -> Value {
         let answer = serde_json::to_vec(&self.answer).unwrap();
         crate::support::patched(self.pod(), &answer).unwrap_or_else(|| self.pod().clone())
+    }
+}
+
+impl fmt::Debug for Call {
+    /// Who was asked about what and what came of it; whole reviews would bury what a failed test has to say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, status, .. } = self;
+        let (namespace, name) = (self.request("namespace"), self.pod_name());
+        let patched = if self.answer["response"]["patch"].is_null() { "not patched" } else { "patched" };
+        let told = [&self.answer["response"]["auditAnnotations"], &self.answer["response"]["warnings"]];
+        write!(f, "{path} {namespace}/{name}: {status}, {patched}, {told:?}")
     }
 }
 

@@ -113,26 +113,14 @@ impl Injector {
     /// namespaces, behind a recorder.
     pub(crate) async fn start(objects: &str) -> Self {
         let injector = Self::start_unregistered(objects).await;
-        let namespaces = namespaces(objects);
-        let registration = registration(&namespaces, &injector.recorder.url(), &injector.recorder.ca);
-        injector.plane.api.create(CONFIGURATIONS, &registration).await;
-        let probe = asking_pod(PROBE);
-        until("the registration is in force", || async {
-            let path = format!("{}?dryRun=All", pods(&namespaces[0]));
-            injector.plane.api.send("POST", &path, &probe).await;
-            injector.recorder.probes() > 0
-        })
-        .await;
+        register(injector.plane, &namespaces(objects), &injector.recorder).await;
         injector
     }
 
     /// The same without a registration.
     pub(crate) async fn start_unregistered(objects: &str) -> Self {
         let plane = ControlPlane::shared().await;
-        let documents = manifest::read(objects).unwrap();
-        for document in documents.iter().filter(|document| document.object["kind"] == "Namespace") {
-            plane.api.create_namespace(&document.object).await;
-        }
+        create_namespaces(plane, objects).await;
         let directory = plane.directory(&namespaces(objects)[0]);
         fs::write(directory.join("objects.yaml"), objects).unwrap();
         let program = Program::start(&directory);
@@ -164,6 +152,30 @@ impl Injector {
         .await;
         found.into_inner()
     }
+}
+
+/// Creates the namespaces of a manifest.
+pub(crate) async fn create_namespaces(plane: &ControlPlane, objects: &str) {
+    let documents = manifest::read(objects).unwrap();
+    for document in documents.iter().filter(|document| document.object["kind"] == "Namespace") {
+        plane.api.create_namespace(&document.object).await;
+    }
+}
+
+/// Registers a hook as our webhook for these namespaces and waits until it is called.
+pub(crate) async fn register(plane: &ControlPlane, namespaces: &[String], hook: &Hook) {
+    plane.api.create(CONFIGURATIONS, &registration(namespaces, &hook.url(), &hook.ca)).await;
+    called(plane, &namespaces[0], hook).await;
+}
+
+/// Waits until the API server calls a hook for the pods of a namespace.
+async fn called(plane: &ControlPlane, namespace: &str, hook: &Hook) {
+    until("the registration is in force", || async {
+        let path = format!("{}?dryRun=All", pods(namespace));
+        plane.api.send("POST", &path, &asking_pod(PROBE)).await;
+        hook.probes() > 0
+    })
+    .await;
 }
 
 /// Names of the namespaces of a manifest, in order.
@@ -237,10 +249,5 @@ pub(crate) async fn register_foreign(plane: &ControlPlane, name: &str, namespace
         }],
     });
     plane.api.create(CONFIGURATIONS, &configuration).await;
-    until("the other webhook is in force", || async {
-        let path = format!("{}?dryRun=All", pods(namespace));
-        plane.api.send("POST", &path, &asking_pod(PROBE)).await;
-        hook.probes() > 0
-    })
-    .await;
+    called(plane, namespace, hook).await;
 }
