@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := agent control_plane control_plane_failures control_plane_pods promtool supervisor
+COMPONENT_TESTS := agent control_plane control_plane_failures control_plane_goldens control_plane_pods promtool supervisor
 QUICK_TESTS := $(filter-out $(COMPONENT_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 
 .DEFAULT_GOAL := help

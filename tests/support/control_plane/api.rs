@@ -93,16 +93,15 @@ impl Connection {
         let warnings = response.headers().get_all("warning").iter();
         Reply {
             status: response.status().as_u16(),
-            warnings: warnings.map(|value| text_of_warning(value.to_str().unwrap())).collect(),
+            warnings: warnings.map(|value| text_of_warning(value.as_bytes())).collect(),
             // Only health is told as text.
             body: serde_json::from_slice(response.body()).unwrap_or_default(),
         }
     }
 }
 
-/// The text of a header such as `299 - "text"`.
-fn text_of_warning(header: &str) -> String {
-    let quoted =
-        header.strip_prefix("299 - ").unwrap_or_else(|| panic!("no warning of an API server: {header}"));
-    serde_json::from_str(quoted).unwrap_or_else(|_| panic!("no quoted text: {header}"))
+/// The text of a header such as `299 - "text"`, which is UTF-8.
+fn text_of_warning(header: &[u8]) -> String {
+    let quoted = header.strip_prefix(b"299 - ").expect("an API server warns with code 299");
+    serde_json::from_slice(quoted).expect("the text of a warning is quoted")
 }
