@@ -34,10 +34,10 @@ pub(crate) fn workloads() -> [(&'static str, &'static str, Value); 6] {
         json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": app}, "spec": spec})
     };
     let job = json!({"template": template("once", "Never")});
-    let nightly = json!({
-        "schedule": "* * * * *",
-        "startingDeadlineSeconds": 300,
-        "jobTemplate": {"spec": {"template": template("nightly", "Never")}},
+    // At the turn of the year, so that no second run is due soon after the first.
+    let yearly = json!({
+        "schedule": "0 0 1 1 *",
+        "jobTemplate": {"spec": {"template": template("yearly", "Never")}},
     });
     let mut bare = template("bare", "Always");
     bare["metadata"]["name"] = json!("bare");
@@ -65,7 +65,7 @@ pub(crate) fn workloads() -> [(&'static str, &'static str, Value); 6] {
         (
             "review-cronjob",
             "apis/batch/v1/namespaces/team-a/cronjobs",
-            json!({"metadata": {"name": "nightly"}, "spec": nightly}),
+            json!({"metadata": {"name": "yearly"}, "spec": yearly}),
         ),
         ("review-bare", "api/v1/namespaces/team-a/pods", bare),
     ]
