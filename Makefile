@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := agent promtool supervisor
+COMPONENT_TESTS := agent control_plane control_plane_failures control_plane_goldens control_plane_pods promtool supervisor
 # Floods of connections: they need open files, ports and time.
 SLOW_TESTS := stress
 QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))

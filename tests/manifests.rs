@@ -6,33 +6,20 @@
 
 #![expect(clippy::panic, reason = "a helper of a test fails the test")]
 
+#[path = "support/combinations.rs"]
+mod combinations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use promsidecar::admission::catalog::{Catalog, NamespaceMeta};
+use combinations::{Combination, NAMESPACE_NAME};
+use promsidecar::admission::OutcomeKind;
 use promsidecar::admission::decision::ALWAYS_EXCLUDED;
-use promsidecar::admission::reason::Reason;
-use promsidecar::admission::{Answer, Outcome, OutcomeKind, Policy, admit};
 use promsidecar::names;
 use serde_json::{Value, json};
 
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 const OWN_NAMESPACE: &str = "promsidecar-system";
-
-/// What a namespace's label or a pod's annotation may say; `None`: it is not there.
-const VALUES: [Option<&str>; 8] = [
-    None,
-    Some("true"),
-    Some("True"),
-    Some("TRUE"),
-    Some("false"),
-    Some("False"),
-    Some("FALSE"),
-    Some("a-template"),
-];
-/// Spellings that no list of labels has, which CEL reads all the same, and values that nothing reads.
-const ODD_VALUES: [Option<&str>; 3] = [Some("tRuE"), Some("fAlSe"), Some("")];
 
 fn registration() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config/base/registration.yaml");
@@ -47,75 +34,6 @@ fn entries(registration: &Value) -> &[Value] {
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     let found = value.pointer(pointer).and_then(Value::as_str);
     found.unwrap_or_else(|| panic!("{pointer} is a string in {value}"))
-}
-
-/// A namespace and a pod in the few keys that the registration looks at.
-#[derive(Debug, Clone, Copy)]
-struct Combination {
-    label_inject: Option<&'static str>,
-    label_required: Option<&'static str>,
-    pod_inject: Option<&'static str>,
-    pod_required: Option<&'static str>,
-}
-
-impl Combination {
-    fn all() -> impl Iterator<Item = Self> {
-        let on_pod = || VALUES.into_iter().chain(ODD_VALUES);
-        VALUES.into_iter().flat_map(move |label_inject| {
-            VALUES.into_iter().flat_map(move |label_required| {
-                on_pod().flat_map(move |pod_inject| {
-                    on_pod().map(move |pod_required| Self {
-                        label_inject,
-                        label_required,
-                        pod_inject,
-                        pod_required,
-                    })
-                })
-            })
-        })
-    }
-
-    fn labels(&self, namespace: &'static str) -> BTreeMap<&'static str, &'static str> {
-        let pairs = [
-            (NAMESPACE_NAME, Some(namespace)),
-            (names::INJECT, self.label_inject),
-            (names::REQUIRED, self.label_required),
-        ];
-        pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-    }
-
-    fn annotations(&self) -> BTreeMap<&'static str, &'static str> {
-        let pairs = [(names::INJECT, self.pod_inject), (names::REQUIRED, self.pod_required)];
-        pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
-    }
-
-    /// What the admission core says, in a cluster without templates: whoever asks is refused for the lack of one, and
-    /// denied where an agent is required.
-    fn decided(&self, namespace: &str) -> Outcome {
-        let labels = self.labels("unused");
-        let meta = NamespaceMeta::new(|key| labels.get(key).copied(), |_| None);
-        let mut catalog = Catalog::default();
-        catalog.insert_namespace(namespace.to_owned(), meta);
-        let review = json!({
-            "apiVersion": "admission.k8s.io/v1",
-            "kind": "AdmissionReview",
-            "request": {
-                "uid": "1",
-                "kind": {"group": "", "version": "v1", "kind": "Pod"},
-                "namespace": namespace,
-                "operation": "CREATE",
-                "object": {
-                    "metadata": {"name": "web", "annotations": self.annotations()},
-                    "spec": {"containers": [{"name": "web"}]},
-                },
-            },
-        });
-        let body = serde_json::to_vec(&review).expect("a value serialises");
-        match admit(&body, &catalog, &Policy::default()) {
-            Answer::Reviewed { outcome, .. } => outcome,
-            other => panic!("{self:?}: {other:?}"),
-        }
-    }
 }
 
 /// One requirement of a label selector.
@@ -171,7 +89,7 @@ fn a_pod_goes_to_one_entry_if_the_core_has_anything_to_say_about_it_and_else_to_
     let mut calls = BTreeMap::<&str, usize>::new();
     for combination in Combination::all() {
         let outcome = combination.decided("team-a");
-        let asks = !matches!(outcome.reason, Some(Reason::NotRequested | Reason::OptedOut));
+        let asks = combination.path(&outcome).is_some();
         let called = called(&registration, &combination, "team-a");
         assert_eq!(called.len(), usize::from(asks), "{combination:?}: {outcome:?}");
         if let [entry] = called[..] {
@@ -197,16 +115,10 @@ fn an_entry_fails_closed_exactly_where_the_core_denies() {
 fn the_path_says_who_asked_and_who_requires() {
     let registration = registration();
     for combination in Combination::all() {
+        let expected = combination.path(&combination.decided("team-a"));
         for entry in called(&registration, &combination, "team-a") {
-            let asked = if combination.pod_inject.is_some() { "pod" } else { "namespace" };
-            let truthy = |value: Option<&str>| value.is_some_and(|value| value.eq_ignore_ascii_case("true"));
-            let required = match (truthy(combination.label_required), truthy(combination.pod_required)) {
-                (true, _) => "ns",
-                (false, true) => "pod",
-                (false, false) => "no",
-            };
             let path = text(entry, "/clientConfig/service/path");
-            assert_eq!(path, format!("/mutate/{asked}/{required}"), "{combination:?}");
+            assert_eq!(Some(path), expected.as_deref(), "{combination:?}");
         }
     }
 }

@@ -163,6 +163,16 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> String
 
 /// A TLS connection that trusts `ca` alone and offers h2 first, as curl does.
 pub(crate) async fn tls(address: SocketAddr, name: &str, ca: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    tls_offering(&["h2", "http/1.1"], address, name, ca).await
+}
+
+/// A TLS connection that trusts `ca` alone and offers these protocols, the favourite first.
+pub(crate) async fn tls_offering(
+    protocols: &[&str],
+    address: SocketAddr,
+    name: &str,
+    ca: &str,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -173,7 +183,7 @@ pub(crate) async fn tls(address: SocketAddr, name: &str, ca: &str) -> std::io::R
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a machine with Rust and Go ready for `make test`: the shells that the supervision loop has to run under, and the
-# real Prometheus. Later calls take less than a second.
+# Makes a machine with Rust and Go ready for `make test`: the shells that the supervision loop has to run under, the real
+# Prometheus and a Kubernetes control plane. Later calls take less than a second.
 set -euo pipefail
 
 fail() {
@@ -9,7 +9,7 @@ fail() {
 }
 
 command -v go >/dev/null ||
-  fail "Go is missing, and the tests need it to build Prometheus: install it from go.dev/doc/install and put its bin directory into PATH"
+  fail "Go is missing, and the tests need it to build Prometheus and Kubernetes: install it from go.dev/doc/install and put its bin directory into PATH"
 
 # On Debian and its kin, each of these commands comes in the package of its name.
 missing=()
@@ -24,4 +24,6 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-"$(dirname "${BASH_SOURCE[0]}")/prometheus.sh"
+tools=$(dirname "${BASH_SOURCE[0]}")
+"$tools/prometheus.sh"
+"$tools/kubernetes.sh"

@@ -1,0 +1,245 @@
+//! A Kubernetes control plane on loopback ports, without root: etcd, kube-apiserver and kube-controller-manager, built by
+//! `make tools`. Nothing runs pods; there is neither scheduler nor kubelet.
+//!
+//! Input: nothing. Output: its API, kubectl for it, and the webhook under test registered with it ([`Injector`]).
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
+#[path = "control_plane/api.rs"]
+pub(crate) mod api;
+#[path = "control_plane/capture.rs"]
+pub(crate) mod capture;
+#[path = "control_plane/hook.rs"]
+pub(crate) mod hook;
+#[path = "https.rs"]
+pub(crate) mod https;
+#[path = "control_plane/injector.rs"]
+pub(crate) mod injector;
+#[path = "control_plane/leash.rs"]
+pub(crate) mod leash;
+#[path = "control_plane/workloads.rs"]
+pub(crate) mod workloads;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use api::Api;
+use https::{PATIENCE, tls_offering};
+use leash::Leash;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// The module that pins the version of everything here.
+const MODULE: &str = include_str!("../tools/kubernetes/go.mod");
+const ADMIN: &str = "admin-token";
+const CONTROLLER_MANAGER: &str = "controller-manager-token";
+/// Those that make pods, and those that namespaces, accounts and quotas need.
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,\
+    job-controller,cronjob-controller,serviceaccount-controller,resourcequota-controller,namespace-controller,\
+    garbage-collector-controller";
+
+/// A running control plane. It ends when this is dropped, and with the test process in any case.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    pub(crate) api: Api,
+    // In the order in which they end: whoever writes into the directory, then the directory.
+    processes: Vec<Leash>,
+    directory: PathBuf,
+    _cleaner: Leash,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Printed {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl ControlPlane {
+    /// The one of this test binary, started for the first test that asks.
+    pub(crate) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
+        let cleaner = Leash::directory(&directory);
+        let [etcd, peers, api] = free_ports();
+        write_credentials(&directory);
+        let mut processes = vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, api)];
+        let address = SocketAddr::from(([127, 0, 0, 1], api));
+        let ca = ready(&directory, address, &mut processes).await;
+        for (user, token) in [("admin", ADMIN), ("controller-manager", CONTROLLER_MANAGER)] {
+            write_kubeconfig(&directory, user, token, address);
+        }
+        processes.push(start_controller_manager(&directory));
+        Self { api: Api { address, ca, token: ADMIN }, processes, directory, _cleaner: cleaner }
+    }
+
+    /// A new directory that goes with the control plane.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    /// Runs kubectl as administrator with this input.
+    pub(crate) async fn kubectl(&self, arguments: &[&str], input: &str) -> Printed {
+        let mut command = Command::new(tool("kubectl"));
+        command
+            .env_clear()
+            .env("HOME", &self.directory)
+            .arg("--kubeconfig")
+            .arg(self.directory.join("admin.kubeconfig"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let input = input.to_owned();
+        // The webhooks of the test answer on this thread meanwhile.
+        let run = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().expect("kubectl starts");
+            child.stdin.take().expect("input is piped").write_all(input.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        let output = https::soon(run).await.unwrap();
+        Printed {
+            code: output.status.code().expect("kubectl is not killed"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A program that `make tools` builds.
+fn tool(name: &str) -> PathBuf {
+    let version = MODULE.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
+    let version = version.expect("the module requires Kubernetes").split(' ').next().unwrap_or_default();
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".cache/tools/kubernetes-{version}/{name}"))
+}
+
+/// Ports that nothing listens on. They lie below those that the kernel gives to whoever asks for any, and each process
+/// begins elsewhere, so that nobody takes one before it is used.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let begin = 10_000 + u16::try_from(std::process::id() % 1_000).expect("it is below 1000") * 20;
+    let mut free = (begin..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    std::array::from_fn(|_| free.next().expect("some port is free"))
+}
+
+/// Keys and tokens, for as long as the control plane lives.
+fn write_credentials(directory: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(directory.join("service-accounts.key"), key.serialize_pem()).unwrap();
+    fs::write(directory.join("service-accounts.pub"), key.public_key_pem()).unwrap();
+    let tokens = format!(
+        "{ADMIN},admin,admin,system:masters\n{CONTROLLER_MANAGER},system:kube-controller-manager,controller-manager\n"
+    );
+    fs::write(directory.join("tokens.csv"), tokens).unwrap();
+}
+
+fn write_kubeconfig(directory: &Path, user: &str, token: &str, api: SocketAddr) {
+    let cluster =
+        json!({"server": format!("https://{api}"), "certificate-authority": certificate(directory)});
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        "current-context": "test",
+    });
+    fs::write(directory.join(format!("{user}.kubeconfig")), config.to_string()).unwrap();
+}
+
+/// Where the API server writes its certificate, which it signs itself.
+fn certificate(directory: &Path) -> PathBuf {
+    directory.join("apiserver/apiserver.crt")
+}
+
+fn start(directory: &Path, name: &str, arguments: &[String]) -> Leash {
+    let log = File::create(directory.join(format!("{name}.log"))).unwrap();
+    Leash::program(&tool(name), arguments, (Stdio::from(log.try_clone().unwrap()), Stdio::from(log)))
+}
+
+fn start_etcd(directory: &Path, clients: u16, peers: u16) -> Leash {
+    let (clients, peers) = (format!("http://127.0.0.1:{clients}"), format!("http://127.0.0.1:{peers}"));
+    let arguments = [
+        "--name=test".to_owned(),
+        format!("--data-dir={}", directory.join("etcd").display()),
+        // Nothing here has to outlive a power failure.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+        format!("--listen-client-urls={clients}"),
+        format!("--advertise-client-urls={clients}"),
+        format!("--listen-peer-urls={peers}"),
+        format!("--initial-advertise-peer-urls={peers}"),
+        format!("--initial-cluster=test={peers}"),
+    ];
+    start(directory, "etcd", &arguments)
+}
+
+fn start_apiserver(directory: &Path, etcd: u16, port: u16) -> Leash {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let arguments = [
+        format!("--etcd-servers=http://127.0.0.1:{etcd}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--cert-dir={}", path("apiserver")),
+        // It refuses to advertise a loopback address.
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={}", path("service-accounts.pub")),
+        format!("--service-account-signing-key-file={}", path("service-accounts.key")),
+        format!("--token-auth-file={}", path("tokens.csv")),
+        "--authorization-mode=Node,RBAC".to_owned(),
+    ];
+    start(directory, "kube-apiserver", &arguments)
+}
+
+fn start_controller_manager(directory: &Path) -> Leash {
+    let kubeconfig = directory.join("controller-manager.kubeconfig").display().to_string();
+    let arguments = [
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        // Without them the controllers may do nothing.
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--service-account-private-key-file={}", directory.join("service-accounts.key").display()),
+        format!("--root-ca-file={}", certificate(directory).display()),
+        format!("--controllers={CONTROLLERS}"),
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=500".to_owned(),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+    ];
+    start(directory, "kube-controller-manager", &arguments)
+}
+
+/// Waits until the API server is ready; gives its certificate.
+async fn ready(directory: &Path, address: SocketAddr, processes: &mut [Leash]) -> String {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(ca) = fs::read_to_string(certificate(directory))
+            && tls_offering(&["http/1.1"], address, "127.0.0.1", &ca).await.is_ok()
+        {
+            let api = Api { address, ca, token: ADMIN };
+            if api.send("GET", "/readyz", &Value::Null).await.status == 200 {
+                return api.ca;
+            }
+        }
+        for (process, name) in processes.iter_mut().zip(["etcd", "kube-apiserver"]) {
+            let log = || fs::read_to_string(directory.join(format!("{name}.log"))).unwrap_or_default();
+            assert!(process.ended().is_none(), "{name} ended before it was ready:\n{}", log());
+            assert!(Instant::now() < end, "the API server does not get ready; {name} says:\n{}", log());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
