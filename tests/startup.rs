@@ -218,7 +218,7 @@ fn what_cannot_start_exits_3_and_says_which_flag_and_what_to_do() {
 }
 
 /// Values of each flag that cannot be used, with what the message tells to do instead.
-const UNUSABLE: [(&str, &[&str], &str); 21] = [
+const UNUSABLE: [(&str, &[&str], &str); 22] = [
     ("listen", &["", "8443", ":8443", "host:1", "0.0.0.0:65536", "[::]"], "such as 0.0.0.0:8443"),
     ("admin-listen", &["", "8081", "0.0.0.0:-1"], "such as 0.0.0.0:8443"),
     ("templates", &[""], "expected a path"),
@@ -236,6 +236,7 @@ const UNUSABLE: [(&str, &[&str], &str); 21] = [
     ("log-level", &["", "loud", "inof", "promsidecar=loud"], "use error, warn"),
     ("log-format", &["", "xml", "JSON"], "possible values: auto, json, text"),
     ("print-config", &["maybe"], "print-config"),
+    ("output", &["", "yaml", "JSON"], "possible values: text, json"),
     ("controller-id", &["", " "], "expected the value of an annotation"),
     ("agent-image", &["", "a b", "prometheus:v3.5.0", "Quay.io/X"], "without a tag, such as"),
     ("agent-version", &["", "3", "latest", "2.55.1"], "such as v3.13.5"),
