@@ -114,7 +114,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
 
 /// Tells a usage error the way clap does.
 fn usage_error(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stderr(), "error: {error:#}\n\nFor more information, try '--help'.")?;
+    writeln!(output::Results::stderr(), "error: {error:#}\n\nFor more information, try '--help'.")?;
     Ok(ExitCode::from(USAGE))
 }
 

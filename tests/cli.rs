@@ -133,7 +133,7 @@ fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
     fs::write(&blocked, "").unwrap();
     fs::write(&latin, b"kind: \xe4").unwrap();
     let (blocked, latin) = (blocked.to_str().unwrap(), latin.to_str().unwrap());
-    let broken = "tests/cli/broken.yaml: document 2: line 4 column 18: unclosed bracket '['";
+    let broken = "tests/cli/broken.yaml: document 2: line 9 column 18: unclosed bracket '['";
     let missing = "missing.yaml: no such file; name a manifest, or - for standard input";
     let empty = "tests/cli/empty: no *.yaml, *.yml or *.json file in it; name a folder of manifests";
     for (arguments, part) in [

@@ -120,7 +120,7 @@ fn a_diff_is_empty_where_nothing_would_change() {
     let removed: Vec<_> =
         out.lines().filter(|line| line.starts_with('-') && !line.starts_with("--- ")).collect();
     // A null list became a list.
-    assert_eq!(removed, ["-      volumes: null"]);
+    assert_eq!(removed, ["-    volumes: null"]);
 }
 
 #[test]
@@ -181,13 +181,13 @@ fn what_cannot_be_used_is_named_with_its_place_and_nothing_is_written() {
             &["inject", "-f", "-", "-t", TEMPLATES],
             "kind: A\n---\nkind: [\n",
             3,
-            "standard input: document 2: line 2 column 7: unclosed bracket",
+            "standard input: document 2: line 3 column 7: unclosed bracket",
         ),
         (
             &["uninject", "-f", "-"],
             "kind: A\nkind: B\n",
             3,
-            "standard input: document 1: line 2 column 1: duplicate mapping key: kind",
+            "standard input: document 1: line 2 column 1: the same key stands twice in one object; remove one",
         ),
         (
             &["uninject", "-f", "-"],
@@ -202,4 +202,72 @@ fn what_cannot_be_used_is_named_with_its_place_and_nothing_is_written() {
         assert_eq!((ran, &*out), (code, ""), "{args:?} {log}");
         assert!(log.contains(expected), "{args:?}: {log}");
     }
+}
+
+/// A pod that asks for this template, in this namespace if one is given.
+fn pod(template: &str, namespace: Option<&str>) -> String {
+    let namespace = namespace.map_or_else(String::new, |namespace| format!("namespace: {namespace}, "));
+    format!(
+        "kind: Pod\nmetadata: {{name: p, {namespace}annotations: {{sidecar.prometheus.io/inject: {template}, sidecar.prometheus.io/port: '80'}}}}\nspec: {{containers: [{{name: a}}]}}\n"
+    )
+}
+
+#[test]
+fn a_large_list_is_compared_object_by_object() {
+    let item = format!("- {}\n", pod("shop", None).trim_end().replace('\n', "\n  "));
+    let text = format!("kind: List\nitems:\n{}", item.repeat(1000));
+    let (code, out, _) = run(&["diff", "-f", "-", "-t", TEMPLATES, "-n", "team-a"], &text);
+    assert_eq!((code, out.matches("--- standard input: document 1\n").count()), (1, 1000));
+}
+
+#[test]
+fn the_namespace_of_a_manifest_counts_before_the_flag() {
+    let (code, _, log) = inject(&pod("shop", Some("team-b")), &[]);
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("Pod/p in team-b: not injected: template-not-found: "), "{log}");
+    let (code, out, log) = inject("kind: A\n", &["-n", "Team A!"]);
+    assert_eq!((code, &*out), (2, ""), "{log}");
+}
+
+#[test]
+fn a_namespace_among_the_manifests_counts_before_one_that_is_there() {
+    let namespace = |inject: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: team-a, labels: {{sidecar.prometheus.io/inject: '{inject}'}}}}\n---\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let there = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(TEMPLATES)).unwrap();
+    fs::write(folder.path().join("there.yaml"), format!("{}{there}", namespace("false"))).unwrap();
+    let asks = "kind: Pod\nmetadata: {name: p, namespace: team-a, annotations: {prometheus.io/port: '80'}}\nspec: {containers: [{name: a}]}\n";
+    let text = format!("{}{asks}", namespace("shop"));
+    let (code, out, log) = run(&["inject", "-f", "-", "-t", folder.path().to_str().unwrap()], &text);
+    assert_eq!((code, pods(&out).iter().map(agents).collect::<Vec<_>>()), (0, vec![1]), "{log}");
+}
+
+#[test]
+fn a_value_without_quotes_is_a_finding() {
+    let (code, _, log) = inject(&pod("true", None), &[]);
+    assert_eq!(code, 1);
+    assert!(
+        log.contains(
+            "invalid-annotation: sidecar.prometheus.io/inject is true, which is no text; put it in quotes"
+        ),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_closed_log_does_not_cost_the_result() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_promsidecar"))
+        .args(["inject", "-f", "tests/inject/workloads.yaml", "-t", TEMPLATES, "-n", "team-a"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0));
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), inject(WORKLOADS, &[]).1);
 }

@@ -15,7 +15,7 @@ use crate::template::agent::TemplateId;
 /// Most near misses that are named.
 const MAX_NEAR_MISSES: usize = 3;
 /// Most names that are compared letter by letter, which takes time by the square of their length.
-const MAX_COMPARED: usize = 200;
+const MAX_COMPARED: usize = 50;
 
 /// Finds the template that applies.
 pub(super) fn find<'a>(scope: &Scope<'a, '_>, wanted: Wanted<'_>) -> Result<&'a TemplateEntry, Refusal> {

@@ -65,6 +65,9 @@ pub fn inject(
     catalog: &Catalog,
     policy: &Policy,
 ) -> Result<Injected, Refused> {
+    if let Some(refusal) = not_text(pod) {
+        return Err(Refused { refusal, denied: false });
+    }
     let seen = seen(pod, owner).to_string();
     let view: Field<PodView<'_>> = serde_json::from_str(&seen).unwrap_or_default();
     let missing = PodView::default();
@@ -86,6 +89,18 @@ pub fn inject(
             Err(Refused { refusal, denied })
         }
     }
+}
+
+/// A value that says something to us without being text: `inject: true` without quotes. The API server refuses such a pod
+/// before admission sees it, so here it is said.
+fn not_text(pod: &Value) -> Option<Refusal> {
+    let spoken = |key: &str| key.starts_with(names::PREFIX) || key.starts_with(names::COMMUNITY_PREFIX);
+    let found = [Parent::Annotations, Parent::Labels].into_iter().find_map(|parent| {
+        let map = pod.pointer(parent.pointer())?.as_object()?;
+        let (key, value) = map.iter().find(|(key, value)| spoken(key) && !value.is_string())?;
+        Some(format!("{key} is {value}, which is no text; put it in quotes"))
+    });
+    found.map(|detail| Refusal::new(Reason::InvalidAnnotation, detail))
 }
 
 /// What admission would see of the pod.
@@ -211,12 +226,17 @@ fn read(text: &str) -> Result<Status<'_>, UninjectError> {
     Ok(status)
 }
 
+/// A mark does not say which parents were made for it, so one that held nothing else is taken for such.
 fn unmark(pod: &mut Value) -> Taken {
-    let skipped = drop_keys(pod, Parent::Annotations, &[names::SKIPPED]);
     let label = pod.pointer(Parent::Labels.pointer()).and_then(|labels| labels.get(names::INJECTED));
     let marked = label.is_some_and(|value| value == "false");
+    let skipped = drop_keys(pod, Parent::Annotations, &[names::SKIPPED]);
+    if skipped {
+        restore(pod, Parent::Annotations, Was::Absent);
+    }
     if marked {
         drop_keys(pod, Parent::Labels, &[names::INJECTED]);
+        restore(pod, Parent::Labels, Was::Absent);
     }
     if skipped || marked { Taken::Mark } else { Taken::Nothing }
 }

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::{Injected, Owner, Taken, UninjectError, inject, uninject};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
+use crate::admission::decision::Refusal;
 use crate::admission::reason::Reason;
 use crate::admission::sidecar::Mode;
 use crate::manifest;
@@ -129,13 +130,36 @@ fn an_injected_pod_is_not_injected_again() {
 }
 
 #[test]
-fn the_mark_of_a_refusal_is_taken_out() {
-    let mut pod = json!({"metadata": {
-        "annotations": {"a": "b", "sidecar.prometheus.io/skipped": "too-large: x"},
-        "labels": {"sidecar.prometheus.io/injected": "false"},
-    }});
-    assert_eq!(uninject(&mut pod), Ok(Taken::Mark));
-    assert_eq!(pod, json!({"metadata": {"annotations": {"a": "b"}, "labels": {}}}));
+fn the_mark_of_a_refusal_is_taken_out_with_the_parents_that_it_needed() {
+    for before in [
+        json!({"metadata": {"name": "web"}}),
+        json!({"metadata": {"annotations": {"a": "b"}, "labels": {"c": "d"}}}),
+    ] {
+        let mut pod = before.clone();
+        pod["metadata"]["annotations"]["sidecar.prometheus.io/skipped"] = json!("too-large: x");
+        pod["metadata"]["labels"]["sidecar.prometheus.io/injected"] = json!("false");
+        assert_eq!(uninject(&mut pod), Ok(Taken::Mark));
+        assert_eq!(pod, before);
+        assert_eq!(uninject(&mut pod), Ok(Taken::Nothing));
+        assert_eq!(pod, before);
+    }
+}
+
+#[test]
+fn a_value_of_ours_without_quotes_is_refused_with_its_fix() {
+    for (map, key, value) in [
+        ("annotations", "sidecar.prometheus.io/inject", json!(true)),
+        ("annotations", "sidecar.prometheus.io/port", json!(8080)),
+        ("annotations", "prometheus.io/scrape", json!(true)),
+        ("labels", "sidecar.prometheus.io/inject", json!(null)),
+    ] {
+        let mut pod = json!({"metadata": {map: {key: value}}, "spec": {"containers": [{"name": "web"}]}});
+        let before = pod.clone();
+        let refused = inject(&mut pod, "team-a", Owner::Nobody, &catalog(), &Policy::default()).unwrap_err();
+        let detail = format!("{key} is {value}, which is no text; put it in quotes");
+        assert_eq!(refused.refusal, Refusal::new(Reason::InvalidAnnotation, detail));
+        assert_eq!(pod, before);
+    }
 }
 
 #[test]

@@ -2,19 +2,19 @@
 //!
 //! Input: flags and a folder of manifests. Output: catalog and policy, as a webhook with the same flags would have them.
 
-use std::fs;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::UsageError;
-use super::input;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
+use super::{UsageError, input, values};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::manifest::Document;
-use crate::store::documents;
+use crate::store::{compile, documents};
+use crate::template::agent::TemplateId;
 
 /// Flags of the cluster.
 #[derive(Debug, Clone, clap::Args)]
@@ -22,8 +22,8 @@ pub struct ClusterArgs {
     /// Folder or file with `PrometheusAgents` and Namespaces.
     #[arg(short, long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR")]
     pub templates: Option<PathBuf>,
-    /// Namespace of the pods; before the one in their metadata.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    /// Namespace of objects that name none. [default: default]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = values::namespace)]
     pub namespace: Option<String>,
     #[command(flatten)]
     policy: PolicyArgs,
@@ -41,16 +41,24 @@ impl ClusterArgs {
     pub fn load_beside(&self, manifests: Vec<(String, Vec<Document>)>) -> anyhow::Result<(Catalog, Policy)> {
         let mut files = documents::Files::new();
         if let Some(templates) = &self.templates {
+            if templates == Path::new("-") {
+                let message =
+                    "--templates - cannot be used: standard input is for --filename; name a folder or file";
+                return Err(UsageError(message.to_owned()).into());
+            }
             for file in input::manifests(templates)? {
                 files.insert(file.display().to_string(), input::documents(&file)?);
             }
         }
-        let same = |file: &str| {
-            let real = |file: &str| fs::canonicalize(file).ok();
-            real(file).is_some_and(|real_file| files.keys().any(|key| real(key).as_ref() == Some(&real_file)))
-        };
-        let beside: Vec<_> = manifests.into_iter().filter(|(file, _)| !same(file)).collect();
-        files.extend(beside);
+        // What is about to be applied counts before what is there.
+        let newer: HashSet<_> =
+            manifests.iter().flat_map(|(_, documents)| documents).filter_map(identity).collect();
+        for documents in files.values_mut() {
+            documents.retain(|document| identity(document).is_none_or(|id| !newer.contains(&id)));
+        }
+        for (file, documents) in manifests {
+            files.entry(file).or_default().extend(documents);
+        }
         let built = documents::build(&files, &self.settings.to_settings(), &Catalog::default());
         if let Some(problem) = built.problems.first() {
             bail!("{}: document {}: {}", problem.file, problem.document, problem.message);
@@ -62,4 +70,16 @@ impl ClusterArgs {
         }
         Ok((built.catalog, self.policy.to_policy()))
     }
+}
+
+/// Kind, namespace and name of a template or Namespace.
+fn identity(document: &Document) -> Option<(String, TemplateId)> {
+    let kind = document.kind();
+    let mut id = compile::template_id(document.object.get("metadata")?);
+    match kind {
+        "Namespace" => id.namespace.clear(),
+        crate::template::KIND => {}
+        _ => return None,
+    }
+    Some((kind.to_owned(), id))
 }

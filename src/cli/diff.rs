@@ -12,7 +12,8 @@ use similar::{ChangeTag, TextDiff};
 
 use super::cluster::ClusterArgs;
 use super::inject::{Injector, is_silent, tell};
-use super::rewrite::{Change, Format, Manifests, Place};
+use super::output::Results;
+use super::rewrite::{Change, Manifests, Place};
 use super::style::{Style, Tone};
 use crate::admission::offline::{Injected, Refused};
 
@@ -22,24 +23,35 @@ pub struct Args {
     /// Manifest or folder of manifests; - reads standard input. Templates and namespaces in it count as well.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
-    /// Print a list with the JSON patch of each pod that asked. [default: a unified diff]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    output: Option<Format>,
+    /// How to print: for people, or a list with the JSON patch of each pod that asked.
+    #[arg(short, long, value_enum, default_value = "text", value_name = "FORMAT")]
+    output: Format,
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+/// How differences are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A unified diff of each object, as YAML without comments.
+    Text,
+    /// A list, in YAML.
+    Yaml,
+    /// A list, in JSON.
+    Json,
 }
 
 /// Runs the command; the diff goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let mut manifests = Manifests::read(&args.filename)?;
     let injector = Injector::new(&args.cluster, &manifests)?;
-    let mut log = std::io::stderr().lock();
+    let mut log = Results::stderr();
     let mut asked = Vec::new();
     let mut finding = false;
     manifests.change(args.cluster.namespace.as_deref(), |place, pod| {
         let before = pod.clone();
         let outcome = injector.inject(place, pod);
-        if args.output.is_none() {
+        if args.output == Format::Text {
             tell(place, &outcome, &mut log)?;
         }
         if outcome.as_ref().is_err_and(is_silent) {
@@ -50,9 +62,9 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         Ok(outcome.is_ok())
     })?;
     match args.output {
-        Some(Format::Json) => writeln!(out, "{}", serde_json::to_string_pretty(&asked)?)?,
-        Some(Format::Yaml) => write!(out, "{}", serde_saphyr::to_string(&asked)?)?,
-        None => {
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&asked)?)?,
+        Format::Yaml => write!(out, "{}", serde_saphyr::to_string(&asked)?)?,
+        Format::Text => {
             for change in manifests.changes()? {
                 write_diff(&change, Style::stdout(), out)?;
             }

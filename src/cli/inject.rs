@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::cluster::ClusterArgs;
+use super::output::Results;
 use super::rewrite::{Format, Manifests, Place};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
@@ -33,7 +34,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let mut manifests = Manifests::read(&args.filename)?;
     let injector = Injector::new(&args.cluster, &manifests)?;
-    let mut log = std::io::stderr().lock();
+    let mut log = Results::stderr();
     let (mut pods, mut added, mut refused) = (0, 0, 0);
     manifests.change(args.cluster.namespace.as_deref(), |place, pod| {
         pods += 1;

@@ -21,7 +21,7 @@ pub enum Ordered {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number, as precise as it was read.
+    /// A number of 64 bits, which is all that Kubernetes has: longer ones lose digits.
     Number(Number),
     /// A string.
     Text(String),
@@ -87,6 +87,15 @@ impl Ordered {
             Self::Object(members) => members.values_mut().for_each(|value| value.edit_texts(edit)),
             Self::Null | Self::Bool(_) | Self::Number(_) => {}
         }
+    }
+
+    /// What a JSON pointer (RFC 6901) without escapes leads to.
+    pub fn pointer(&self, pointer: &str) -> Option<&Self> {
+        pointer.split('/').skip(1).try_fold(self, |value, key| match value {
+            Self::Object(members) => members.get(key),
+            Self::List(items) => items.get(key.parse::<usize>().ok()?),
+            _ => None,
+        })
     }
 
     fn member(&self, key: &str) -> Option<&Self> {

@@ -3,7 +3,7 @@
 //! Input: `-o` and what a command found. Output: text for people or JSON for programs, on a standard output whose reader may
 //! leave early (`| head`).
 
-use std::io::{self, ErrorKind, StdoutLock, Write};
+use std::io::{self, ErrorKind, StderrLock, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -31,24 +31,32 @@ pub fn json(out: &mut impl Write, value: &impl Serialize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Standard output. Once its reader is gone the rest is discarded: that is no failure, and the exit code stays what the whole
+/// Standard output or error. Once its reader is gone the rest is discarded: that is no failure, and the exit code stays what the whole
 /// of the command found.
 #[derive(Debug)]
 pub struct Results<W> {
     out: W,
+    name: &'static str,
     reader_gone: bool,
 }
 
 impl Results<StdoutLock<'static>> {
     /// The process's standard output.
     pub fn stdout() -> Self {
-        Self::new(io::stdout().lock())
+        Self::new(io::stdout().lock(), "standard output")
+    }
+}
+
+impl Results<StderrLock<'static>> {
+    /// The process's standard error: what is told beside the results, which must not cost them.
+    pub fn stderr() -> Self {
+        Self::new(io::stderr().lock(), "standard error")
     }
 }
 
 impl<W: Write> Results<W> {
-    const fn new(out: W) -> Self {
-        Self { out, reader_gone: false }
+    const fn new(out: W, name: &'static str) -> Self {
+        Self { out, name, reader_gone: false }
     }
 
     fn unless_gone<T>(&mut self, discarded: T, write: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
@@ -62,7 +70,7 @@ impl<W: Write> Results<W> {
             }
             // `write_all` tries these again.
             Err(error) if error.kind() != ErrorKind::Interrupted => {
-                Err(io::Error::new(error.kind(), format!("standard output cannot be written: {error}")))
+                Err(io::Error::new(error.kind(), format!("{} cannot be written: {error}", self.name)))
             }
             written => written,
         }
@@ -110,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_discarded_without_an_error() {
-        let mut results = Results::new(Limited { room: 3, error: ErrorKind::BrokenPipe, attempts: 0 });
+        let mut results =
+            Results::new(Limited { room: 3, error: ErrorKind::BrokenPipe, attempts: 0 }, "standard output");
         results.write_all(b"four").unwrap();
         results.write_all(b"more").unwrap();
         results.flush().unwrap();
@@ -119,7 +128,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_an_error_that_names_standard_output() {
-        let mut results = Results::new(Limited { room: 0, error: ErrorKind::StorageFull, attempts: 0 });
+        let mut results =
+            Results::new(Limited { room: 0, error: ErrorKind::StorageFull, attempts: 0 }, "standard output");
         let error = results.write_all(b"text").unwrap_err().to_string();
         assert!(error.starts_with("standard output cannot be written: "), "{error}");
     }

@@ -8,13 +8,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::input;
 use super::ordered::Ordered;
+use crate::admission::review::one_line;
 use crate::manifest::{self, Part};
 use crate::workload;
 
@@ -48,6 +49,8 @@ struct Content {
     before: Ordered,
     /// Where a pod was changed.
     after: Option<Ordered>,
+    /// JSON pointers to the objects whose pod was changed.
+    changed: Vec<String>,
 }
 
 /// Where a pod stands.
@@ -65,6 +68,9 @@ pub struct Place<'a> {
     pub pointer: &'a str,
 }
 
+/// Most characters of a name that are shown, more than Kubernetes accepts.
+const MAX_SHOWN: usize = 320;
+
 impl Place<'_> {
     /// Kind of the object.
     pub fn kind(&self) -> &str {
@@ -81,7 +87,10 @@ impl Place<'_> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, document, namespace, .. } = self;
-        write!(f, "{file}: document {document}: {}/{} in {namespace}", self.kind(), self.name())
+        // What a manifest says must not forge lines of a log.
+        let clean = |text: &str| one_line(&text, MAX_SHOWN);
+        let (kind, name, namespace) = (clean(self.kind()), clean(self.name()), clean(namespace));
+        write!(f, "{file}: document {document}: {kind}/{name} in {namespace}")
     }
 }
 
@@ -101,7 +110,8 @@ impl Manifests {
         self.files.iter().map(read).collect()
     }
 
-    /// Changes every pod with `change`, which says whether it did. Pods are in `namespace`, else in that of their object.
+    /// Changes every pod with `change`, which says whether it did. Pods are in the namespace of their object, else in
+    /// `namespace`.
     pub fn change(
         &mut self,
         namespace: Option<&str>,
@@ -110,7 +120,6 @@ impl Manifests {
         for file in &mut self.files {
             for content in file.contents.iter_mut().flatten() {
                 let mut document = content.before.to_value();
-                let mut changed = false;
                 for item in items(&document) {
                     let Some((object, below)) = document
                         .pointer(&item)
@@ -124,7 +133,7 @@ impl Manifests {
                         file: &file.name,
                         document: content.number,
                         object,
-                        namespace: namespace.or(own).unwrap_or("default"),
+                        namespace: own.or(namespace).unwrap_or("default"),
                         pointer: &pointer,
                     };
                     let mut pod = document.pointer(&pointer).cloned().unwrap_or_default();
@@ -132,10 +141,10 @@ impl Manifests {
                         && let Some(place) = document.pointer_mut(&pointer)
                     {
                         *place = pod;
-                        changed = true;
+                        content.changed.push(item);
                     }
                 }
-                if changed {
+                if !content.changed.is_empty() {
                     content.after = Some(Ordered::arranged(document, Some(&content.before)));
                 }
             }
@@ -191,13 +200,19 @@ impl Manifests {
         }
     }
 
-    /// Each changed document as YAML, before and after, with its file and number.
+    /// Each object with a changed pod as YAML, before and after.
     pub fn changes(&self) -> anyhow::Result<Vec<Change<'_>>> {
         let mut changes = Vec::new();
         for file in &self.files {
             for content in file.contents.iter().flatten() {
-                if let Some(after) = &content.after {
-                    let (before, after) = (yaml(&content.before, true)?, yaml(after, true)?);
+                let Some(after) = &content.after else { continue };
+                for pointer in &content.changed {
+                    let (Some(before), Some(after)) =
+                        (content.before.pointer(pointer), after.pointer(pointer))
+                    else {
+                        continue;
+                    };
+                    let (before, after) = (yaml(before, true)?, yaml(after, true)?);
                     changes.push(Change { file: &file.name, document: content.number, before, after });
                 }
             }
@@ -206,7 +221,7 @@ impl Manifests {
     }
 }
 
-/// A changed document as YAML.
+/// An object with a changed pod, as YAML.
 #[derive(Debug)]
 pub struct Change<'a> {
     /// Name of the file.
@@ -225,15 +240,31 @@ impl File {
         let mut contents = Vec::new();
         for part in manifest::parts(&text) {
             let content = match part.number {
-                Some(number) => match part.parse().with_context(|| name.clone())? {
-                    Ordered::Null => None,
-                    before => Some(Content { number, before, after: None }),
-                },
+                Some(number) => Self::content(&part, number, &name)?,
                 None => None,
             };
             contents.push(content);
         }
         Ok(Self { name, text, contents })
+    }
+
+    fn content(part: &Part<'_>, number: usize, file: &str) -> anyhow::Result<Option<Content>> {
+        let before = part.parse().with_context(|| file.to_owned())?;
+        if before == Ordered::Null {
+            return Ok(None);
+        }
+        if !matches!(before, Ordered::Object(_)) {
+            bail!("{file}: document {number}: is not an object with apiVersion and kind");
+        }
+        // YAML forgives what JSON does not, and would come out as YAML.
+        if Path::new(file).extension().is_some_and(|extension| extension == "json")
+            && let Err(error) = serde_json::from_str::<IgnoredAny>(part.split().1)
+        {
+            bail!(
+                "{file}: document {number}: is YAML, not JSON ({error}); correct it, or name the file .yaml"
+            );
+        }
+        Ok(Some(Content { number, before, after: None, changed: Vec::new() }))
     }
 
     fn parts(&self) -> impl Iterator<Item = (Part<'_>, Option<&Content>)> {
@@ -247,17 +278,30 @@ impl Content {
     }
 }
 
-/// JSON pointers to the objects of a document: itself, or the items of a `List`.
+/// JSON pointers to the objects of a document: itself, or what is in a list, however deep.
 fn items(document: &Value) -> Vec<String> {
-    let list = document.get("kind").is_some_and(|kind| kind == "List");
-    match document.get("items").and_then(Value::as_array).filter(|_| list) {
-        Some(items) => (0..items.len()).map(|index| format!("/items/{index}")).collect(),
-        None => vec![String::new()],
+    let mut found = Vec::new();
+    let mut pending = vec![(String::new(), document)];
+    while let Some((pointer, object)) = pending.pop() {
+        match object.get("items").and_then(Value::as_array).filter(|_| manifest::is_list(object)) {
+            // The last in is the first out.
+            Some(items) => pending.extend(
+                items
+                    .iter()
+                    .enumerate()
+                    .rev()
+                    .map(|(index, item)| (format!("{pointer}/items/{index}"), item)),
+            ),
+            None => found.push(pointer),
+        }
     }
+    found
 }
 
 /// Appends a document; between files, one that brings no marker gets it.
 fn separated(text: &mut String, document: &str, several: bool) {
+    // A byte order mark is one only at the start of a text.
+    let document = if several { document.trim_start_matches('\u{feff}') } else { document };
     let divides = !text.is_empty() || document.trim_start().starts_with('{');
     if several && divides && !document.starts_with("---") {
         if !text.is_empty() && !text.ends_with('\n') {
@@ -281,6 +325,8 @@ fn as_it_was(part: &Part<'_>, content: Option<&Content>) -> anyhow::Result<Strin
     } else {
         yaml(after, has_compact_lists(old))?
     };
+    // The line ends of the text, which no parser keeps.
+    let new = if old.contains("\r\n") { new.replace('\n', "\r\n") } else { new };
     Ok(format!("{head}{new}"))
 }
 

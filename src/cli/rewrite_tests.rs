@@ -87,6 +87,56 @@ fn a_changed_document_keeps_its_head_its_order_and_its_neighbours() {
 }
 
 #[test]
+fn line_ends_and_byte_order_marks_stay_as_they_were() {
+    let text = format!("\u{feff}# head\n{POD}").replace('\n', "\r\n");
+    let mut manifests = read(&[("a.yaml", &text)]);
+    mark(&mut manifests, &["web"]);
+    assert_eq!(
+        written(&manifests, None),
+        "\u{feff}# head\r\nkind: Pod\r\nmetadata:\r\n  name: web\r\nspec:\r\n  containers: []\r\n  nodeName: n1\r\n"
+    );
+    let json = "\u{feff}{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\"},\"spec\":{\"containers\":[]}}";
+    let mut manifests = read(&[("a.json", json)]);
+    mark(&mut manifests, &["web"]);
+    assert_eq!(written(&manifests, None), json.replace("[]}", "[],\"nodeName\":\"n1\"}"));
+    // Between other texts it would be a character that no parser accepts.
+    let joined = written(&read(&[("a.yaml", "kind: A\n"), ("b.yaml", "\u{feff}kind: B\n")]), None);
+    assert_eq!(joined, "kind: A\n---\nkind: B\n");
+}
+
+#[test]
+fn a_json_file_is_json_and_a_document_is_an_object() {
+    let error = |name: &str, text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        let error = format!("{:#}", Manifests::read(&file).unwrap_err());
+        error.replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(
+        error("a.json", "{\"kind\": \"A\",}"),
+        "a.json: document 1: is YAML, not JSON (key must be a string at line 1 column 14); correct it, or name the file .yaml"
+    );
+    assert_eq!(
+        error("a.yaml", "kind: A\n---\n- 1\n"),
+        "a.yaml: document 2: is not an object with apiVersion and kind"
+    );
+}
+
+#[test]
+fn names_in_a_manifest_cannot_forge_lines_of_a_log() {
+    let text = "kind: \"Pod\\e[31m\"\nmetadata: {name: \"a\\nb\\u202e\", namespace: \"x\\ty\"}\nspec: {template: {spec: {containers: []}}}\n";
+    let mut places = Vec::new();
+    read(&[("a.yaml", text)])
+        .change(None, |place, _| {
+            places.push(place.to_string());
+            Ok(false)
+        })
+        .unwrap();
+    assert!(places[0].ends_with("a.yaml: document 1: Pod [31m/a b  in x y"), "{places:?}");
+}
+
+#[test]
 fn lists_stay_indented_as_they_were() {
     for text in [
         "kind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: a\n    args:\n    - x\n",
@@ -144,9 +194,9 @@ spec: {template: {spec: {containers: []}}}
         ]
     );
     let changes = manifests.changes().unwrap();
-    let [change] = &changes[..] else { unreachable!("one document is changed: {changes:?}") };
+    let [change] = &changes[..] else { unreachable!("one object is changed: {changes:?}") };
     assert_eq!(change.document, 1);
-    assert_eq!(change.after.replace("\n            nodeName: n1", ""), change.before);
+    assert_eq!(change.after.replace("\n          nodeName: n1", ""), change.before);
     let own = |namespace: Option<&str>| {
         let mut namespaces = Vec::new();
         let mut manifests = read(&[("a.yaml", text)]);
@@ -159,7 +209,7 @@ spec: {template: {spec: {containers: []}}}
         namespaces
     };
     assert_eq!(own(None), ["team-a", "default", "default"]);
-    assert_eq!(own(Some("other")), ["other", "other", "other"]);
+    assert_eq!(own(Some("other")), ["team-a", "other", "other"]);
 }
 
 #[test]
@@ -212,5 +262,5 @@ fn a_broken_document_is_named_before_anything_is_written() {
     let file = folder.path().join("a.yaml");
     fs::write(&file, "kind: A\n---\nkind: [\n").unwrap();
     let error = format!("{:#}", Manifests::read(&file).unwrap_err());
-    assert_eq!(error, format!("{}: document 2: line 2 column 7: unclosed bracket '['", file.display()));
+    assert_eq!(error, format!("{}: document 2: line 3 column 7: unclosed bracket '['", file.display()));
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::output::Results;
 use super::rewrite::{Format, Manifests};
 use crate::admission::offline::{self, Taken};
 
@@ -26,7 +27,7 @@ pub struct Args {
 /// Runs the command; manifests go to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let mut manifests = Manifests::read(&args.filename)?;
-    let mut log = std::io::stderr().lock();
+    let mut log = Results::stderr();
     let (mut pods, mut restored) = (0, 0);
     manifests.change(None, |place, pod| {
         pods += 1;
