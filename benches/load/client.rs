@@ -123,6 +123,8 @@ impl Client {
     /// Runs a load over all connections.
     pub(crate) async fn run(&mut self, load: Load) -> anyhow::Result<Measured> {
         let (load, next) = (Arc::new(load), Arc::new(AtomicUsize::new(0)));
+        // A client that sleeps is woken at the server's expense, and only by a server that lets it: never sleep.
+        let awake = load.spin.then(|| tokio::spawn(stay_awake()));
         let start = Instant::now();
         let mut workers = JoinSet::new();
         for connection in self.connections.drain(..) {
@@ -139,9 +141,18 @@ impl Client {
         };
         tokio::time::timeout(PATIENCE, all).await.context("a run hangs")??;
         let elapsed = start.elapsed();
+        if let Some(awake) = awake {
+            awake.abort();
+        }
         ensure!(latencies.len() == load.reviews, "{} of {} answers", latencies.len(), load.reviews);
         latencies.sort_unstable();
         Ok(Measured { elapsed, latencies })
+    }
+}
+
+async fn stay_awake() {
+    loop {
+        tokio::task::yield_now().await;
     }
 }
 
