@@ -23,7 +23,7 @@ test: lint tools ## Everything: format, lints, documentation, all tests.
 	$(CARGO) test --locked
 
 quick: lint ## What needs no component beyond Rust, and no patience.
-	$(CARGO) test --locked --lib --bins $(addprefix --test ,$(QUICK_TESTS))
+	$(CARGO) test --locked --lib --bins --bench '*' $(addprefix --test ,$(QUICK_TESTS))
 
 lint: ## Format, clippy and documentation, warnings denied.
 	$(CARGO) fmt --check
@@ -36,8 +36,8 @@ tools: ## Get what the component tests need; says what is missing.
 golden: ## Write the expected output anew; read the diff.
 	UPDATE_GOLDEN=1 TRYCMD=overwrite $(CARGO) test --locked $(addprefix --test ,$(QUICK_TESTS))
 
-bench: ## Measure admission.
-	$(CARGO) bench --locked
+bench: ## Measure admission and the server under load; BENCH_QUICK=1 only tries it out.
+	$(CARGO) bench --locked --bench '*' $(if $(BENCH_QUICK),-- --test)
 
 deny: ## Check dependencies: licences, advisories, sources.
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }

@@ -44,7 +44,7 @@ pub(crate) fn without_request(review: &[u8]) -> Vec<u8> {
 }
 
 /// One template in the reviews' namespace.
-const TEMPLATE: &str = "
+pub(crate) const TEMPLATE: &str = "
 apiVersion: monitoring.coreos.com/v1alpha1
 kind: PrometheusAgent
 metadata:

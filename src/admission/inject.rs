@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::decision::{Injection, Refusal};
-use super::patch::{Parent, Patch, PatchBytes, Unprovable, Was};
+use super::patch::{EscapedJson, Parent, Patch, PatchBytes, Unprovable, Was};
 use super::pod::PodView;
 use super::reason::Reason;
 use super::sidecar::{Mode, SidecarFor};
@@ -60,8 +60,7 @@ pub fn build(
     if let Some(path) = pod.irregular_path() {
         return Err(internal(&format_args!("{path} is not what Kubernetes documents")));
     }
-    let targets = std::str::from_utf8(&targets).map_err(|error| internal(&error))?;
-    write(&mut patch, pod, &sidecar, injection.mode, &status, targets).map_err(|error| internal(&error))?;
+    write(&mut patch, pod, &sidecar, injection.mode, &status, &targets).map_err(|error| internal(&error))?;
     Ok(Injected { patch: patch.finish(), warnings: warnings(injection, pod, timing) })
 }
 
@@ -75,11 +74,11 @@ fn write(
     sidecar: &SidecarFor<'_>,
     mode: Mode,
     status: &str,
-    targets: &str,
+    targets: &EscapedJson,
 ) -> Result<(), Unprovable> {
     patch.member(Parent::Labels, names::INJECTED, "true")?;
     patch.member(Parent::Annotations, names::STATUS, status)?;
-    patch.member(Parent::Annotations, names::TARGETS, targets)?;
+    patch.escaped_member(Parent::Annotations, names::TARGETS, targets)?;
     for (key, value) in extra_annotations(pod) {
         patch.member(Parent::Annotations, key, value)?;
     }

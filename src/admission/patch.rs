@@ -122,7 +122,7 @@ impl Patch {
                 Parent::Metadata => State::Ready,
             }
         });
-        let mut bytes = Vec::with_capacity(8 * 1024);
+        let mut bytes = Vec::with_capacity(16 * 1024);
         bytes.push(b'[');
         Self { bytes, states }
     }
@@ -140,6 +140,20 @@ impl Patch {
         self.open(parent, key)?;
         write_string(value, &mut self.bytes);
         self.bytes.push(b'}');
+        Ok(())
+    }
+
+    /// Adds a string member whose content is escaped already.
+    pub fn escaped_member(
+        &mut self,
+        parent: Parent,
+        key: &str,
+        value: &EscapedJson,
+    ) -> Result<(), Unprovable> {
+        self.open(parent, key)?;
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(&value.bytes);
+        self.bytes.extend_from_slice(b"\"}");
         Ok(())
     }
 
@@ -202,7 +216,115 @@ const fn state<T>(field: &Field<T>) -> State {
     }
 }
 
+/// JSON text that becomes the content of a JSON string, escaped while it is written: what is written once and repeated is
+/// not escaped again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EscapedJson {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl EscapedJson {
+    /// Empty, with room for that many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), length: 0 }
+    }
+
+    /// Bytes of the text before escaping.
+    pub const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was written.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Appends JSON text. It holds no control characters outside of strings, and inside they are escaped.
+    pub fn json(&mut self, text: &str) {
+        for part in text.as_bytes().split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+            match part.split_last() {
+                Some((special @ (b'"' | b'\\'), plain)) => {
+                    self.bytes.extend_from_slice(plain);
+                    self.bytes.extend_from_slice(&[b'\\', *special]);
+                }
+                _ => self.bytes.extend_from_slice(part),
+            }
+        }
+        self.length += text.len();
+    }
+
+    /// Appends text that needs no escapes, such as digits and names of labels.
+    pub fn plain(&mut self, text: &str) {
+        debug_assert!(!needs_escapes(text), "{text:?}");
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.length += text.len();
+    }
+
+    /// Appends a quotation mark.
+    pub fn quote(&mut self) {
+        self.bytes.extend_from_slice(b"\\\"");
+        self.length += 1;
+    }
+
+    /// Appends text as a JSON string.
+    pub fn string(&mut self, text: &str) {
+        if needs_escapes(text) {
+            self.json(&serde_json::to_string(text).expect("invariant: a string is written to memory"));
+        } else {
+            self.quote();
+            self.plain(text);
+            self.quote();
+        }
+    }
+
+    /// Appends what was escaped before.
+    pub fn append(&mut self, other: &Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.length += other.length;
+    }
+}
+
+/// Whether a JSON string of this text differs from the text.
+#[expect(clippy::needless_bitwise_bool, reason = "without an early end, texts are checked in vectors")]
+fn needs_escapes(text: &str) -> bool {
+    text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'))
+}
+
 /// Writes a JSON string.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("invariant: a string is written to memory");
+    if needs_escapes(text) {
+        serde_json::to_writer(out, text).expect("invariant: a string is written to memory");
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EscapedJson, write_string};
+
+    #[test]
+    fn strings_are_written_as_serde_writes_them_and_escaped_text_is_what_escaping_it_whole_gives() {
+        let (mut raw, mut escaped) = (String::new(), EscapedJson::default());
+        for text in ["", "plain", "\"", "\\", "a\"b\\c\n", "\u{0}\u{1f}\u{7f} \u{2028} é 😀", "\\\"\\"] {
+            let mut written = Vec::new();
+            write_string(text, &mut written);
+            let string = serde_json::to_string(text).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), string);
+
+            raw.push_str("{\"key\":12,");
+            raw.push_str(&string);
+            escaped.json("{\"key\":");
+            escaped.plain("12,");
+            let mut part = EscapedJson::with_capacity(8);
+            part.string(text);
+            escaped.append(&part);
+        }
+        assert_eq!(escaped.len(), raw.len());
+        let whole = serde_json::to_string(&raw).unwrap();
+        assert_eq!(format!("\"{}\"", String::from_utf8(escaped.bytes).unwrap()), whole);
+    }
 }

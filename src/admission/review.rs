@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use base64_simd::{Out, STANDARD};
+use base64_simd::STANDARD;
 
 use super::json::{Field, Text, object};
 use super::patch::{PatchBytes, write_string};
@@ -173,11 +173,7 @@ impl Response {
         }
         if let Some(patch) = &self.patch {
             out.extend_from_slice(b",\"patchType\":\"JSONPatch\",\"patch\":\"");
-            let start = out.len();
-            out.resize(start + patch_size, 0);
-            let space = out.get_mut(start..).unwrap_or_default();
-            let written = STANDARD.encode(&patch.0, Out::from_slice(space)).len();
-            out.truncate(start + written);
+            STANDARD.encode_append(&patch.0, &mut out);
             out.push(b'"');
         }
         out.extend_from_slice(b"}}");

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::hints::Hints;
-use super::patch::write_string;
+use super::patch::EscapedJson;
 use super::pod::{Container, PodView};
 use crate::names::{self, RuntimeFact};
 
@@ -54,14 +54,15 @@ impl Timing {
 
 /// The annotation's value in at most `budget` bytes; pod annotations are left out of the labels where the rest would not
 /// fit with them. `None`: it does not fit at all.
-pub(super) fn build(discovery: &Discovery<'_>, budget: usize) -> Option<Vec<u8>> {
+pub(super) fn build(discovery: &Discovery<'_>, budget: usize) -> Option<EscapedJson> {
     build_with(discovery, budget, true).or_else(|| build_with(discovery, budget, false))
 }
 
-fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Option<Vec<u8>> {
+fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Option<EscapedJson> {
     let common = common_labels(discovery, annotations);
-    let mut groups = Groups { out: Vec::with_capacity(1024 + 2 * common.len()), common: &common, budget };
-    groups.out.push(b'[');
+    let out = EscapedJson::with_capacity(1024 + common.len().saturating_mul(4).min(budget.saturating_mul(2)));
+    let mut groups = Groups { out, common: &common, budget };
+    groups.out.plain("[");
     for (container, init) in discovery.pod.all_containers() {
         let mut portless = true;
         for (number, port) in container.ports() {
@@ -85,32 +86,32 @@ fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Op
             label("__meta_kubernetes_pod_container_name", names::CONTAINER, out);
         })?;
     }
-    groups.out.push(b']');
+    groups.out.plain("]");
     Some(groups.out)
 }
 
 struct Groups<'a> {
-    out: Vec<u8>,
-    common: &'a [u8],
+    out: EscapedJson,
+    common: &'a EscapedJson,
     budget: usize,
 }
 
 impl Groups<'_> {
     /// Appends a group; `None` once the budget is exceeded.
-    fn group(&mut self, port: Option<u16>, labels: impl FnOnce(&mut Vec<u8>)) -> Option<()> {
+    fn group(&mut self, port: Option<u16>, labels: impl FnOnce(&mut EscapedJson)) -> Option<()> {
         let out = &mut self.out;
         if out.len() > 1 {
-            out.push(b',');
+            out.plain(",");
         }
-        out.extend_from_slice(b"{\"targets\":[\"localhost");
+        out.json("{\"targets\":[\"localhost");
         if let Some(port) = port {
-            out.push(b':');
-            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+            out.plain(":");
+            out.plain(itoa::Buffer::new().format(port));
         }
-        out.extend_from_slice(b"\"],\"labels\":{");
-        out.extend_from_slice(self.common);
+        out.json("\"],\"labels\":{");
+        out.append(self.common);
         labels(out);
-        out.extend_from_slice(b"}}");
+        out.plain("}}");
         // The closing bracket belongs to the value as well.
         (out.len() < self.budget).then_some(())
     }
@@ -139,7 +140,7 @@ fn hinted(discovery: &Discovery<'_>, groups: &mut Groups<'_>) -> Option<()> {
             }
             for (name, value) in &hints.params {
                 key("__param_", name, out);
-                write_string(value, out);
+                out.string(value);
             }
             if let Some(interval) = discovery.timing.interval {
                 number_label(names::META_INTERVAL_MS, millis(interval), out);
@@ -157,11 +158,11 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Labels that every group carries: the pod's. The first one is written without a comma before it.
-fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> Vec<u8> {
+fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> EscapedJson {
     let pod = discovery.pod;
-    let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(b"\"__meta_kubernetes_namespace\":");
-    write_string(discovery.namespace, &mut out);
+    let mut out = EscapedJson::with_capacity(2048);
+    out.json("\"__meta_kubernetes_namespace\":");
+    out.string(discovery.namespace);
     for fact in &names::RUNTIME_FACTS {
         label(fact.meta_label, known_value(fact, pod), &mut out);
     }
@@ -175,9 +176,9 @@ fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> Vec<u8> {
     let mut present = |prefix: &str, present_prefix: &str, pairs: Vec<(Cow<'_, str>, &str)>| {
         for (name, value) in pairs {
             key(prefix, &name, &mut out);
-            write_string(value, &mut out);
+            out.string(value);
             key(present_prefix, &name, &mut out);
-            out.extend_from_slice(b"\"true\"");
+            out.string("true");
         }
     };
     present("__meta_kubernetes_pod_label_", "__meta_kubernetes_pod_labelpresent_", sanitised(pod.labels()));
@@ -219,28 +220,28 @@ fn sanitise(name: &str) -> Cow<'_, str> {
     Cow::Owned(name.chars().map(|c| if safe(c) { c } else { '_' }).collect())
 }
 
-fn container_labels(container: &Container<'_>, init: bool, out: &mut Vec<u8>) {
+fn container_labels(container: &Container<'_>, init: bool, out: &mut EscapedJson) {
     label("__meta_kubernetes_pod_container_name", container.name.text(), out);
     label("__meta_kubernetes_pod_container_image", container.image.text(), out);
     label("__meta_kubernetes_pod_container_init", if init { "true" } else { "false" }, out);
 }
 
-fn label(name: &str, value: &str, out: &mut Vec<u8>) {
+fn label(name: &str, value: &str, out: &mut EscapedJson) {
     key("", name, out);
-    write_string(value, out);
+    out.string(value);
 }
 
-fn number_label(name: &str, value: u64, out: &mut Vec<u8>) {
+fn number_label(name: &str, value: u64, out: &mut EscapedJson) {
     key("", name, out);
-    out.push(b'"');
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    out.push(b'"');
+    out.string(itoa::Buffer::new().format(value));
 }
 
-/// `,"<prefix><name>":`. Names are label-safe: no character needs JSON escapes.
-fn key(prefix: &str, name: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(prefix.as_bytes());
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+/// `,"<prefix><name>":`. Names are label-safe: no character needs escapes.
+fn key(prefix: &str, name: &str, out: &mut EscapedJson) {
+    out.plain(",");
+    out.quote();
+    out.plain(prefix);
+    out.plain(name);
+    out.quote();
+    out.plain(":");
 }

@@ -12,12 +12,12 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::Admit;
 use super::config::Limits;
@@ -55,10 +55,13 @@ pub fn router(admit: Arc<dyn Admit>, metrics: Arc<Metrics>, limits: Limits, shut
     let buffered = Semaphore::new(limits.max_buffered);
     let app = Arc::new(App { admit, metrics, limits, in_flight, buffered, refusals: Refusals::default() });
     let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, post(mutate)));
-    routes
-        .with_state(app)
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(middleware::from_fn_with_state(shutdown, close_while_draining))
+    // Looked at after the handler: a drain that began meanwhile closes this connection already.
+    let close_while_draining = move |_: &Response<_>| {
+        (shutdown.phase() > Phase::Serving).then_some(const { HeaderValue::from_static("close") })
+    };
+    let closing = SetResponseHeaderLayer::overriding(CONNECTION, close_while_draining);
+    // As one layer, first one outermost: each that is added to a router is a box and a call more for every request.
+    routes.with_state(app).layer((closing, CatchPanicLayer::custom(on_panic)))
 }
 
 /// Anything but an answer to a review, as text.
@@ -154,15 +157,6 @@ impl App {
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-}
-
-async fn close_while_draining(State(shutdown): State<Shutdown>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    // Looked at after the handler: a drain that began meanwhile closes this connection already.
-    if shutdown.phase() > Phase::Serving {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// Answers 500 for a panic, so that the failure policy decides, and counts it; the hook has logged it.

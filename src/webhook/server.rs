@@ -85,7 +85,8 @@ pub async fn serve(
     }
 }
 
-fn server(listener: TcpListener, limits: &Limits) -> io::Result<axum_server::Server<SocketAddr>> {
+/// A server with these deadlines that accepts plain connections.
+pub fn server(listener: TcpListener, limits: &Limits) -> io::Result<axum_server::Server<SocketAddr>> {
     let mut server = axum_server::from_tcp(listener)?
         .http1_only()
         .first_request_timeout(limits.header)
