@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
-# Makes a machine with Rust and Go ready for `make test`: the shells that the supervision loop has to run under, and the
-# real Prometheus. Later calls take less than a second.
+# Makes a machine with Rust and Go ready for `make test`: the shells that the supervision loop has to run under, the real
+# Prometheus, and the oracle. Later calls take less than a second.
 set -euo pipefail
 
-fail() {
-  echo "setup.sh: $1" >&2
-  exit 1
-}
+source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-command -v go >/dev/null ||
-  fail "Go is missing, and the tests need it to build Prometheus: install it from go.dev/doc/install and put its bin directory into PATH"
+need_go "Prometheus and the oracle"
 
 # On Debian and its kin, each of these commands comes in the package of its name.
 missing=()
@@ -24,4 +20,5 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-"$(dirname "${BASH_SOURCE[0]}")/prometheus.sh"
+"$tests_tools/prometheus.sh"
+"$tests_tools/oracle.sh"
