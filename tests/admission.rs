@@ -7,64 +7,15 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::reason::{Reason, TABLE};
-use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::admission::{Answer, admit};
 use serde_json::{Value, json};
 use support::additive::losses;
 use support::apply;
+use support::cases::{Case, root};
 use support::golden::{compare, folders, yaml};
-use support::reviews;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/admission")
-}
-
-/// One case, read from its folder.
-struct Case {
-    folder: PathBuf,
-    review: Value,
-    catalog: Catalog,
-    policy: Policy,
-}
-
-impl Case {
-    fn read(folder: &Path) -> Self {
-        let read = |path: PathBuf| fs::read_to_string(&path).ok();
-        let settings: Value = read(folder.join("case.yaml"))
-            .map_or(Value::Null, |text| serde_saphyr::from_str(&text).expect("case.yaml is YAML"));
-        let text = |key: &str| settings.get(key).and_then(Value::as_str);
-        let review = match read(folder.join("review.json")) {
-            Some(review) => serde_json::from_str(&review).expect("review.json is JSON"),
-            None => {
-                let pod = read(folder.join("pod.yaml")).expect("a case has a pod.yaml or a review.json");
-                let pod = serde_saphyr::from_str(&pod).expect("pod.yaml is YAML");
-                reviews::creation(&pod, text("namespace").unwrap_or("team-a"))
-            }
-        };
-        let objects = read(folder.join("objects.yaml"))
-            .or_else(|| read(root().join("objects.yaml")))
-            .expect("objects.yaml can be read");
-        let excluded = settings.get("excludedNamespaces").and_then(Value::as_array);
-        let policy = Policy {
-            excluded_namespaces: excluded
-                .into_iter()
-                .flatten()
-                .filter_map(|name| name.as_str().map(str::to_owned))
-                .collect(),
-            default_template: text("defaultTemplate").map(support::template_id),
-            native_sidecars: settings.get("nativeSidecars").is_none_or(|value| value == &json!(true)),
-        };
-        Self { folder: folder.to_owned(), review, catalog: support::catalog(&objects), policy }
-    }
-
-    fn admit(&self, review: &Value) -> Answer {
-        admit(&serde_json::to_vec(review).expect("a value serialises"), &self.catalog, &self.policy)
-    }
-}
 
 /// The answer as people read it, and the patch taken out of it.
 fn readable(answer: &Answer) -> (Value, Option<Vec<u8>>) {
