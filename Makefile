@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := agent corpora discovery oracle oracle_prometheus promtool supervisor
+COMPONENT_TESTS := agent corpora discovery labels oracle oracle_prometheus promtool supervisor
 QUICK_TESTS := $(filter-out $(COMPONENT_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 
 .DEFAULT_GOAL := help
