@@ -90,7 +90,9 @@ func definitionOf(kind, version string) (*definition, error) {
 		for _, served := range candidate.Spec.Versions {
 			if candidate.Spec.Names.Kind == kind && served.Name == version {
 				found, err := compile(served.Schema)
-				compiled[key] = found
+				if err == nil {
+					compiled[key] = found
+				}
 				return found, err
 			}
 		}
