@@ -124,10 +124,10 @@ proptest! {
 #[test]
 fn generated_pods_reach_every_reason_and_most_are_injected() {
     const PODS: usize = 2500;
-    let mut runner = TestRunner::deterministic();
+    let (mut runner, pods) = (TestRunner::deterministic(), pods());
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for index in 0..PODS {
-        let (pod, namespace) = pods().new_tree(&mut runner).expect("a pod is generated").current();
+        let (pod, namespace) = pods.new_tree(&mut runner).expect("a pod is generated").current();
         // A second admission shows already-injected, where the first one injected.
         let native = index % 4 > 0;
         let outcome = check(&pod, namespace, native).expect("the properties hold");

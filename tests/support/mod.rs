@@ -7,10 +7,12 @@ pub(crate) mod contract;
 pub(crate) mod fuzz_logic;
 pub(crate) mod golden;
 pub(crate) mod input;
+pub(crate) mod judge;
 pub(crate) mod objects;
+pub(crate) mod oracle;
 pub(crate) mod pods;
 pub(crate) mod reviews;
 pub(crate) mod strict;
 pub(crate) mod template;
 
-pub(crate) use objects::{apply, catalog, patched, template_id};
+pub(crate) use objects::{apply, catalog, patch, patched, template_id};

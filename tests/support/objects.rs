@@ -24,10 +24,14 @@ pub(crate) fn catalog(manifest: &str) -> Catalog {
 
 /// The pod after the patch in the body of an answer; `None` where there is none. Applied by an engine that others wrote.
 pub(crate) fn patched(pod: &Value, answer: &[u8]) -> Option<Value> {
+    patch(answer).map(|patch| apply(pod, &patch))
+}
+
+/// The patch in the body of an answer.
+pub(crate) fn patch(answer: &[u8]) -> Option<Vec<u8>> {
     let answer: Value = serde_json::from_slice(answer).expect("an answer is JSON");
     let patch = answer.pointer("/response/patch")?.as_str().expect("a patch is a string");
-    let patch = base64::engine::general_purpose::STANDARD.decode(patch).expect("a patch is base64");
-    Some(apply(pod, &patch))
+    Some(base64::engine::general_purpose::STANDARD.decode(patch).expect("a patch is base64"))
 }
 
 /// The pod after a patch.

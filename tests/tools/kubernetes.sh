@@ -8,19 +8,14 @@
 # once; concurrent calls wait for the first. GOFLAGS of the environment applies.
 set -euo pipefail
 
-fail() {
-  echo "kubernetes.sh: $1" >&2
-  exit 1
-}
+source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-module=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/kubernetes
+module=$tests_tools/kubernetes
 version=$(sed -n 's|^[[:space:]]k8s\.io/kubernetes \(v[0-9.]*\).*$|\1|p' "$module/go.mod")
 [[ $version =~ ^v1\.([0-9]+)\.[0-9]+$ ]] ||
   fail "$module/go.mod: want one requirement of k8s.io/kubernetes v1.MINOR.PATCH, found \"$version\""
 minor=${BASH_REMATCH[1]}
-
-command -v go >/dev/null ||
-  fail "Go is missing, and the tests need it to build Kubernetes $version: install it from go.dev/doc/install and put its bin directory into PATH"
+need_go "Kubernetes $version"
 
 # Without the stamped version, servers and clients would call themselves v0.0.0-master, and kubectl would warn about it.
 stamped=k8s.io/component-base/version
@@ -31,42 +26,19 @@ binaries=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl)
 # Static binaries, and no go.work of a parent has a say.
 export CGO_ENABLED=0 GOWORK=off
 
-tools=$(cd "$module/../../.." && pwd)/.cache/tools
-target=$tools/kubernetes-$version
-sources=$(cat "$module/go.mod" "$module/go.sum" | sha256sum)
-stamp="${sources%% *} ${binaries[*]} ${flags[*]} GOFLAGS=${GOFLAGS:-} $(go env GOVERSION GOOS GOARCH | tr '\n' ' ')"
-
-built() {
-  local binary
+build() {
+  local binary package began
   for binary in "${binaries[@]}"; do
-    [[ -x $target/$binary ]] || return 1
+    case $binary in
+      etcd) package=go.etcd.io/etcd/server/v3 ;;
+      *) package=k8s.io/kubernetes/cmd/$binary ;;
+    esac
+    began=$SECONDS
+    go -C "$module" build "${flags[@]}" -o "$1/bin/$binary" "$package" ||
+      fail "$binary $version cannot be built: the lines above say why"
+    say "$binary after $((SECONDS - began)) s"
   done
-  [[ -f $target/stamp && $(<"$target/stamp") == "$stamp" ]]
 }
 
-built && exit 0
-mkdir -p "$tools"
-exec 9>"$target.lock"
-flock 9
-built && exit 0
-
-work=$target.build
-trap 'rm -rf "$work"' EXIT
-rm -rf "$target" "$work"
-mkdir -p "$work"
-
-echo "kubernetes.sh: building ${binaries[*]} $version, once; this takes minutes" >&2
-SECONDS=0
-for binary in "${binaries[@]}"; do
-  case $binary in
-    etcd) package=go.etcd.io/etcd/server/v3 ;;
-    *) package=k8s.io/kubernetes/cmd/$binary ;;
-  esac
-  began=$SECONDS
-  go -C "$module" build "${flags[@]}" -o "$work/$binary" "$package" || fail "$binary $version cannot be built: the lines above say why"
-  echo "kubernetes.sh: $binary after $((SECONDS - began)) s" >&2
-done
-# The stamp comes last and the directory appears whole: an interrupted build is never taken for a finished one.
-printf '%s\n' "$stamp" >"$work/stamp"
-mv "$work" "$target"
-echo "kubernetes.sh: built in $SECONDS s" >&2
+sources=$(cat "$module/go.mod" "$module/go.sum" | sha256sum)
+build_once "kubernetes-$version" "${binaries[*]} $version" "${sources%% *} ${binaries[*]} ${flags[*]}" "${binaries[@]}"

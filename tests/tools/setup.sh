@@ -1,15 +1,11 @@
 #!/usr/bin/env bash
 # Makes a machine with Rust and Go ready for `make test`: the shells that the supervision loop has to run under, the real
-# Prometheus and a Kubernetes control plane. Later calls take less than a second.
+# Prometheus, the oracle and a Kubernetes control plane. Later calls take less than a second.
 set -euo pipefail
 
-fail() {
-  echo "setup.sh: $1" >&2
-  exit 1
-}
+source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-command -v go >/dev/null ||
-  fail "Go is missing, and the tests need it to build Prometheus and Kubernetes: install it from go.dev/doc/install and put its bin directory into PATH"
+need_go "Prometheus, Kubernetes and the oracle"
 
 # On Debian and its kin, each of these commands comes in the package of its name.
 missing=()
@@ -24,6 +20,6 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-tools=$(dirname "${BASH_SOURCE[0]}")
-"$tools/prometheus.sh"
-"$tools/kubernetes.sh"
+"$tests_tools/prometheus.sh"
+"$tests_tools/oracle.sh"
+"$tests_tools/kubernetes.sh"

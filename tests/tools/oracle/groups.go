@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/file"
+	"github.com/prometheus/prometheus/discovery/kubernetes"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
+)
+
+// jobGroups are the target groups that a job's discoveries find.
+func jobGroups(
+	job *promconfig.ScrapeConfig, pods []*corev1.Pod, files map[string]string,
+) ([]*targetgroup.Group, error) {
+	var groups []*targetgroup.Group
+	for _, one := range job.ServiceDiscoveryConfigs {
+		var found []*targetgroup.Group
+		var err error
+		switch one := one.(type) {
+		case discovery.StaticConfig:
+			found = one
+		case *file.SDConfig:
+			found, err = fileGroups(one, files)
+		case *kubernetes.SDConfig:
+			found, err = kubernetesGroups(one, pods)
+		default:
+			err = fmt.Errorf("%s discovery is not supported here", one.Name())
+		}
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, found...)
+	}
+	return groups, nil
+}
+
+func fileGroups(config *file.SDConfig, files map[string]string) ([]*targetgroup.Group, error) {
+	var groups []*targetgroup.Group
+	for _, path := range config.Files {
+		content, given := files[path]
+		if !given {
+			return nil, fmt.Errorf("file %q is not among the files of the request", path)
+		}
+		asJSON, err := yaml.YAMLToJSON([]byte(content))
+		if err != nil {
+			return nil, fmt.Errorf("file %q: %w", path, err)
+		}
+		var found []*targetgroup.Group
+		if err := json.Unmarshal(asJSON, &found); err != nil {
+			return nil, fmt.Errorf("file %q: %w", path, err)
+		}
+		groups = append(groups, found...)
+	}
+	return groups, nil
+}
+
+func kubernetesGroups(config *kubernetes.SDConfig, pods []*corev1.Pod) ([]*targetgroup.Group, error) {
+	if config.Role != kubernetes.RolePod {
+		return nil, fmt.Errorf("role %s is not supported here", config.Role)
+	}
+	attached := config.AttachMetadata
+	if attached.Node || attached.Namespace {
+		return nil, fmt.Errorf("attach_metadata is not supported here")
+	}
+	var selected []*corev1.Pod
+	for _, pod := range pods {
+		selects, err := selectsPod(config, pod)
+		if err != nil {
+			return nil, err
+		}
+		if selects {
+			selected = append(selected, pod)
+		}
+	}
+	return podGroups(selected), nil
+}
+
+// selectsPod does what the API server does with the selectors of a list call.
+func selectsPod(config *kubernetes.SDConfig, pod *corev1.Pod) (bool, error) {
+	if names := config.NamespaceDiscovery.Names; len(names) > 0 && !slices.Contains(names, pod.Namespace) {
+		return false, nil
+	}
+	for _, selector := range config.Selectors {
+		if selector.Role != kubernetes.RolePod {
+			continue
+		}
+		byLabel, err := labels.Parse(selector.Label)
+		if err != nil {
+			return false, fmt.Errorf("label selector %q: %w", selector.Label, err)
+		}
+		byField, err := fields.ParseSelector(selector.Field)
+		if err != nil {
+			return false, fmt.Errorf("field selector %q: %w", selector.Field, err)
+		}
+		values := fields.Set{
+			"metadata.name":      pod.Name,
+			"metadata.namespace": pod.Namespace,
+			"spec.nodeName":      pod.Spec.NodeName,
+			"status.phase":       string(pod.Status.Phase),
+			"status.podIP":       pod.Status.PodIP,
+		}
+		if !byLabel.Matches(labels.Set(pod.Labels)) || !byField.Matches(values) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	_ "unsafe" // for linkname
+
+	"github.com/prometheus/prometheus/discovery/kubernetes"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/scrape"
+	_ "github.com/prometheus/prometheus/storage/remote"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Functions of upstream that it does not export. The linker compares names, not types, so checkLinks runs each of them at
+// start.
+
+//go:linkname buildPod github.com/prometheus/prometheus/discovery/kubernetes.(*Pod).buildPod
+func buildPod(discovery *kubernetes.Pod, pod *corev1.Pod) *targetgroup.Group
+
+//go:linkname mutateSampleLabels github.com/prometheus/prometheus/scrape.mutateSampleLabels
+func mutateSampleLabels(series labels.Labels, target *scrape.Target, honor bool, rules []*relabel.Config) labels.Labels
+
+//go:linkname mutateReportSampleLabels github.com/prometheus/prometheus/scrape.mutateReportSampleLabels
+func mutateReportSampleLabels(series labels.Labels, target *scrape.Target) labels.Labels
+
+//go:linkname processExternalLabels github.com/prometheus/prometheus/storage/remote.processExternalLabels
+func processExternalLabels(series *labels.Builder, external []labels.Label)
