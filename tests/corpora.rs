@@ -321,7 +321,7 @@ fn goldens_hold_before_the_api_server() {
 
 #[test]
 fn generated_pods_hold_before_the_api_server() {
-    const PODS: usize = 2000;
+    const PODS: usize = 2400;
     let (mut runner, pods) = (TestRunner::deterministic(), pods());
     let mut corpus = Corpus::default();
     let (mut applied, mut no_pods) = (0, 0);

@@ -66,7 +66,7 @@ fn series_arrive_with_the_identity_of_their_pod() {
     for (ip, instance) in [("10.0.0.7", "10.0.0.7:8080"), ("fd00::7", "[fd00::7]:8080")] {
         let target = delivered(&config, ip);
         let identity = labels(&[
-            ("container", "c"),
+            ("container", "web"),
             ("instance", instance),
             ("job", names::JOB_ANNOTATIONS),
             ("namespace", "team-a"),

@@ -327,7 +327,7 @@ pub const ALWAYS_EXCLUDED: [&str; 3] = ["kube-system", "kube-public", "kube-node
 
 /// Row 15, first half: a foreign container or volume of one of our names.
 fn name_taken(pod: &PodView<'_>, sidecar: &Sidecar) -> Option<String> {
-    if pod.all_containers().any(|(container, _)| container.name.text() == names::CONTAINER) {
+    if pod.container_names().any(|name| name == names::CONTAINER) {
         return Some(format!("the pod has a container named {} of its own", names::CONTAINER));
     }
     let taken = pod.volume_names().find(|name| sidecar.volume_names().any(|ours| ours == *name))?;

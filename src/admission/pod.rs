@@ -54,6 +54,8 @@ object! {
         containers: "containers" => List<Container<'a>>,
         /// Init containers, native sidecars among them.
         init_containers: "initContainers" => List<Container<'a>>,
+        /// Containers for debugging. No pod is created with one, but a name that repeats would be one fault more.
+        ephemeral_containers: "ephemeralContainers" => List<Named<'a>>,
         /// Volumes.
         volumes: "volumes" => List<Named<'a>>,
         /// Whether the pod shares the node's network.
@@ -193,6 +195,13 @@ impl<'a> PodView<'a> {
     pub fn all_containers(&self) -> impl Iterator<Item = (&Container<'a>, bool)> {
         let ordinary = self.containers().map(|container| (container, false));
         ordinary.chain(self.init_containers().map(|container| (container, true)))
+    }
+
+    /// Names of all containers, of whatever list.
+    pub fn container_names(&self) -> impl Iterator<Item = &str> {
+        let spec = self.spec.value().into_iter();
+        let ephemeral = spec.flat_map(|spec| spec.ephemeral_containers.items()).map(|named| named.name.text());
+        self.all_containers().map(|(container, _)| container.name.text()).chain(ephemeral)
     }
 
     /// The reference to the managing controller.

@@ -270,7 +270,7 @@ const SIMILAR: [&str; 7] = [
 
 fn containers(prefix: &'static str, sidecars: bool) -> impl Strategy<Value = Value> {
     let extra = prop::option::weighted(
-        0.08,
+        0.04,
         prop_oneof![
             6 => proptest::sample::select(SIMILAR.to_vec()).prop_map(str::to_owned),
             // No API server keeps such a pod, but it comes this far.
@@ -312,7 +312,7 @@ fn spec() -> impl Strategy<Value = Value> {
         containers("app", false),
         maybe(2, containers("init", true)),
         maybe(6, vec(volume, 0..3).prop_map(Value::from)),
-        prop::option::weighted(0.1, vec(ephemeral, 0..3).prop_map(Value::from)),
+        prop::option::weighted(0.03, vec(ephemeral, 0..3).prop_map(Value::from)),
         rare,
         policy,
         future(),
