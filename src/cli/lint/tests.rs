@@ -82,6 +82,49 @@ fn misspelt_keys_are_found_in_the_name_and_in_the_prefix() {
 }
 
 #[test]
+fn only_keys_that_may_stand_there_are_proposed() {
+    let text = r#"
+kind: Pod
+metadata:
+  name: p
+  annotations: {sidecar.prometheus.io/injct: "true", sidecar.prometheus.io/skip: "true"}
+  labels: {sidecar.prometheus.io/injcted: "true"}
+spec: {containers: [{name: c}]}
+---
+kind: Namespace
+metadata: {name: n, labels: {sidecars.prometheus.io/enabled: "true"}}
+---
+kind: Deployment
+metadata: {name: d, annotations: {sidecar.prometheus.io/prot: "80"}}
+spec: {template: {spec: {containers: [{name: c}]}}}
+---
+kind: Service
+metadata: {name: s, annotations: {sidecar.prometheus.io/foo: x}}
+"#;
+    let items = items("f", text);
+    let reports = lint(&items, &[], &Settings::default(), "default");
+    let fixes: Vec<_> =
+        reports.iter().flat_map(|report| &report.findings).map(|finding| &*finding.fix).collect();
+    let prefix = "sidecar.prometheus.io";
+    let of_pods = ["inject", "required", "port", "path", "scheme", "interval", "timeout"]
+        .map(|name| format!("{prefix}/{name}"))
+        .join(", ");
+    assert_eq!(
+        fixes,
+        [
+            &*format!("write {prefix}/inject if that is meant, else remove it"),
+            &format!("remove it, or write one of the annotations {of_pods}"),
+            &format!("remove it, or write one of the annotations {of_pods}"),
+            &format!(
+                "remove it, or write one of the labels {prefix}/inject, {prefix}/required, or of the annotations {prefix}/template, {prefix}/allowed-secrets"
+            ),
+            "remove it: keys of promsidecar belong on the pods of a workload",
+            "remove it: no key of promsidecar belongs here",
+        ]
+    );
+}
+
+#[test]
 fn keys_in_the_wrong_map_or_on_the_wrong_object_are_told_where_they_belong() {
     let text = r#"
 kind: Namespace
