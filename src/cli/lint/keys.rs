@@ -110,6 +110,9 @@ pub(super) const KEYS: [Key; 17] = [
     Key::written(names::INJECTED, POD_LABEL),
 ];
 
+/// Names of the community's that are read, beside `param_…`.
+const HINTS: [&str; 4] = ["scrape", "port", "path", "scheme"];
+
 /// Most edits between what is written and what is meant.
 const NEAR: usize = 2;
 
@@ -153,6 +156,24 @@ pub(super) fn name_behind_near_prefix(key: &str) -> Option<String> {
     whole.map(|known| name_of(known.name).to_owned())
 }
 
+/// The key of the community's that a key with its prefix is meant to be.
+pub(super) fn meant_hint(key: &str) -> Option<String> {
+    let name = key.strip_prefix(names::COMMUNITY_PREFIX)?;
+    let near = |known: &str, name: &str| {
+        let edits = strsim::damerau_levenshtein(known, &name.to_ascii_lowercase());
+        // Names are short, and others have theirs behind this prefix: `host` is not meant to be `port`.
+        name != known && edits <= 1.max(name.len() / 4)
+    };
+    if HINTS.contains(&name) || name.starts_with("param_") {
+        return None;
+    }
+    if let Some((head, parameter)) = name.split_once('_') {
+        return near("param", head).then(|| format!("{}param_{parameter}", names::COMMUNITY_PREFIX));
+    }
+    let meant = HINTS.into_iter().find(|known| near(known, name))?;
+    Some(format!("{}{meant}", names::COMMUNITY_PREFIX))
+}
+
 /// The words of a prefix, in no order.
 fn words(prefix: &str) -> Vec<&str> {
     let mut words: Vec<_> =
@@ -178,7 +199,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{
-        Holder, KEYS, Map, find, is_nearly, is_nearly_controller_id, name_behind_near_prefix, nearest,
+        Holder, KEYS, Map, find, is_nearly, is_nearly_controller_id, meant_hint, name_behind_near_prefix,
+        nearest,
     };
     use crate::names;
 
@@ -239,6 +261,27 @@ mod tests {
         ] {
             assert_eq!(nearest(written, holder, map), meant, "{written} {holder:?} {map:?}");
         }
+    }
+
+    #[test]
+    fn a_key_of_the_community_is_meant_where_one_letter_is_wrong() {
+        for (written, meant) in [
+            ("prot", Some("port")),
+            ("ports", Some("port")),
+            ("Scrape", Some("scrape")),
+            ("schema", Some("scheme")),
+            ("params_job", Some("param_job")),
+            ("port", None),
+            ("param_job", None),
+            ("interval", None),
+            ("host", None),
+            ("job", None),
+            ("", None),
+        ] {
+            let meant = meant.map(|meant| format!("prometheus.io/{meant}"));
+            assert_eq!(meant_hint(&format!("prometheus.io/{written}")), meant, "{written}");
+        }
+        assert_eq!(meant_hint("example.com/prot"), None);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! Input: objects with their places, those to judge and those that only count. Output: findings in the order of the objects.
 //! Values are judged by the functions that admission itself uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::finding::{Finding, Item, Report, Rule, path, shown};
 use super::keys::{self, Holder, Map};
+use super::missing;
 use super::pods::{self, PodTemplate};
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::request::{Wanted, parse_bool, parse_reference};
@@ -28,6 +29,8 @@ struct Known<'a> {
     wanted: BTreeMap<TemplateId, String>,
     /// Namespaces that ask for whichever template applies, with who asks first.
     wanting_any: BTreeMap<String, String>,
+    /// Templates, claimed or not.
+    templates: BTreeSet<TemplateId>,
     /// Namespaces that have a claimed template.
     served: Vec<String>,
 }
@@ -47,6 +50,12 @@ pub fn lint<'a>(
         if whole {
             known.keys(&item.object, &mut findings);
             known.values(&item.object, &mut findings);
+            missing::requests(
+                &item.object,
+                known.namespace_of(&item.object),
+                &known.templates,
+                &mut findings,
+            );
         }
         known.claim(&item.object, whole, &mut findings);
         if !findings.is_empty() {
@@ -73,6 +82,7 @@ impl<'a> Known<'a> {
             namespaces: BTreeMap::new(),
             wanted: BTreeMap::new(),
             wanting_any: BTreeMap::new(),
+            templates: BTreeSet::new(),
             served: Vec::new(),
         };
         for item in items.clone() {
@@ -84,9 +94,12 @@ impl<'a> Known<'a> {
                 let name = metadata["name"].as_str().unwrap_or_default();
                 known.namespaces.entry(name).or_insert(meta);
             }
-            if Template::is_template(&item.object) && Self::controller_id(metadata) == Some(known.claiming())
-            {
-                known.served.push(known.template_id(metadata).namespace);
+            if Template::is_template(&item.object) {
+                let id = known.template_id(metadata);
+                if Self::controller_id(metadata) == Some(known.claiming()) {
+                    known.served.push(id.namespace.clone());
+                }
+                known.templates.insert(id);
             }
         }
         for item in items {
@@ -333,6 +346,10 @@ fn misspelt(holder: Holder, map: Map, key: &str) -> Option<(Rule, String, String
         let meant = keys::nearest(&name, holder, map);
         let fix = meant.map_or_else(|| choice(holder, map), |meant| format!("write {meant}"));
         return Some((Rule::MisspeltPrefix, what, fix));
+    }
+    if let (Holder::Pod, Map::Annotation, Some(meant)) = (holder, map, keys::meant_hint(key)) {
+        let fix = format!("write {meant} if that is meant");
+        return Some((Rule::MisspeltHint, "says nothing to promsidecar".to_owned(), fix));
     }
     (holder == Holder::Template && keys::is_nearly_controller_id(key)).then(|| {
         let fix = format!("write {}", names::CONTROLLER_ID);
