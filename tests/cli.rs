@@ -74,9 +74,18 @@ fn zero_is_done_and_one_is_findings() {
         (&["render", "-f", "tests/cli/template.yaml"], 1),
         (&["render", "-f", "tests/cli/template.yaml", "-o", "json"], 1),
         (&["render", "-f", "tests/cli/template.yaml", "--configmap", "team-b", "-o", "json"], 1),
+        (&["inject", "-f", "examples"], 0),
+        (&["inject", "-f", "examples/deployment.yaml", "-t", "examples", "-o", "json"], 0),
+        (&["inject", "-f", "tests/inject/workloads.yaml", "-t", "tests/inject/templates.yaml"], 1),
+        (&["uninject", "-f", "examples"], 0),
+        (&["uninject", "-f", "tests/cli/injected.yaml"], 0),
+        (&["diff", "-f", "examples/template.yaml"], 0),
+        (&["diff", "-f", "examples"], 1),
+        (&["diff", "-f", "examples", "-o", "json"], 1),
         (&["explain"], 0),
         (&["explain", "windows", "-o", "json"], 0),
         (&["explain", "-f", "examples", "-t", "examples"], 0),
+        (&["explain", "-f", "examples"], 0),
         (&explain_bad, 1),
         (&["certs", "--out", out], 0),
         (&["completions", "fish"], 0),
@@ -104,9 +113,16 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["render", "-f", "examples/template.yaml", "-o", "text"],
         &["render", "-f", "examples/template.yaml", "--template", "team-a/none"],
         &["render", "-f", "examples/template.yaml", "--configmap", "Team"],
+        &["inject"],
+        &["inject", "-f", "examples/deployment.yaml"],
+        &["inject", "-f", "examples", "-o", "text"],
+        &["uninject"],
+        &["uninject", "-f", "examples", "-t", "examples"],
+        &["diff", "-f", "examples/deployment.yaml"],
+        &["diff", "-f", "examples", "-o", "text"],
         &["explain", "no-such-reason"],
         &["explain", "windows", "-o", "yaml"],
-        &["explain", "-f", "examples"],
+        &["explain", "-f", "examples/deployment.yaml"],
         &["certs"],
         &["certs", "--out", out],
         &["certs", "--out", out, "--days", "0"],
@@ -153,6 +169,14 @@ fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
         (&["render", "-f", "missing.yaml"], missing),
         (&["render", "-f", "tests/cli/broken.yaml", "--configmap", "x"], broken),
         (&["render", "-f", "tests/cli/empty"], empty),
+        (&["inject", "-f", "missing.yaml"], missing),
+        (&["inject", "-f", "examples", "-t", "tests/cli/broken.yaml"], broken),
+        (&["inject", "-f", "tests/cli/empty"], empty),
+        (&["uninject", "-f", "missing.yaml"], missing),
+        (&["uninject", "-f", "tests/cli/broken.yaml"], broken),
+        (&["uninject", "-f", latin], "is not text in UTF-8; name a manifest in YAML or JSON"),
+        (&["diff", "-f", "tests/cli/broken.yaml", "-t", "examples"], broken),
+        (&["diff", "-f", "tests/cli/empty"], empty),
         (&["explain", "-f", "missing.yaml", "-t", "examples"], missing),
         (&["explain", "-f", "examples", "-t", "missing.yaml"], missing),
         (&["explain", "-f", "tests/cli/broken.yaml", "-t", "examples"], broken),
@@ -178,6 +202,9 @@ fn results_are_json_for_every_command_that_has_them() {
         &["validate", "-f", "tests/cli/template.yaml"],
         &["render", "-f", "tests/cli/template.yaml"],
         &["render", "-f", "examples/template.yaml", "--configmap", "team-b"],
+        &["inject", "-f", "examples/deployment.yaml", "-t", "examples"],
+        &["uninject", "-f", "tests/cli/injected.yaml"],
+        &["diff", "-f", "examples"],
         &["explain"],
         &["explain", "windows"],
         &["explain", "-f", "tests/cli/workloads.yaml", "-t", "examples"],
@@ -225,6 +252,45 @@ fn a_config_map_carries_the_bytes_that_render_prints() {
 }
 
 #[test]
+fn a_config_map_in_json_leaves_its_notes_on_standard_error() {
+    let config_map = ["render", "-f", "examples/template.yaml", "--configmap", "team-b"];
+    let yaml = run(&config_map);
+    let notes: Vec<_> = text(&yaml.stdout)
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .skip(2)
+        .map(|note| format!("team-a/shop: {note}"))
+        .collect();
+    assert!(notes.iter().any(|note| note.contains(": not permitted: ")), "{notes:?}");
+    let json = run(&[&config_map[..], &["-o", "json"]].concat());
+    assert_eq!(text(&json.stderr).lines().collect::<Vec<_>>(), notes);
+}
+
+#[test]
+fn names_in_a_manifest_forge_no_line_and_no_escape() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("forged.json");
+    let name = "web\u{1b}[2K\nno findings\u{202e}";
+    let metadata = serde_json::json!({
+        "name": name, "namespace": name,
+        "annotations": {"sidecar.prometheus.io/inject": "true", format!("sidecar.prometheus.io/{name}"): "x"},
+    });
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "c"}]},
+    });
+    fs::write(&file, pod.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [&["lint", "-f", file][..], &["explain", "-f", file, "-t", "examples"]] {
+        let output = run(arguments);
+        let printed = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains("web"), "{printed}");
+        assert!(!printed.contains(['\u{1b}', '\u{202e}']), "{printed:?}");
+        assert!(printed.lines().all(|line| !line.starts_with("no findings")), "{printed:?}");
+    }
+}
+
+#[test]
 fn manifests_are_read_from_standard_input() {
     let manifest = fs::read(root().join("tests/cli/workloads.yaml")).unwrap();
     let mut child =
@@ -245,6 +311,10 @@ fn a_reader_that_leaves_early_changes_neither_the_exit_code_nor_standard_error()
         (&["lint", "-f", "tests/cli/workloads.yaml"], 1),
         (&["validate", "-f", "tests/cli/template.yaml"], 1),
         (&["render", "-f", "examples/template.yaml"], 0),
+        (&["inject", "-f", "examples"], 0),
+        (&["uninject", "-f", "tests/cli/injected.yaml"], 0),
+        (&["diff", "-f", "examples"], 1),
+        (&["diff", "-f", "examples", "-o", "json"], 1),
         (&["completions", "bash"], 0),
         (&["man"], 0),
         (&["webhook", "--templates", "examples", "--print-config"], 0),
@@ -256,7 +326,8 @@ fn a_reader_that_leaves_early_changes_neither_the_exit_code_nor_standard_error()
         let mut child = promsidecar(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         let mut error = String::new();
         child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        assert_eq!((child.wait().unwrap().code(), &*error), (Some(expected), ""), "{arguments:?}");
+        let told = run(arguments).stderr;
+        assert_eq!((child.wait().unwrap().code(), &*error), (Some(expected), text(&told)), "{arguments:?}");
     }
 }
 

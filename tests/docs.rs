@@ -14,6 +14,7 @@ use promsidecar::admission::reason::{Reason, TABLE};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::metrics::Metrics;
 use promsidecar::template::Settings;
 use promsidecar::template::api::fields::{FIELDS, Verdict};
 use promsidecar::{names, workload};
@@ -361,4 +362,18 @@ fn the_pod_shown_in_the_readme_has_the_names_of_the_code() {
     ];
     let missing: Vec<_> = expected.iter().filter(|text| !shown.contains(text.as_str())).collect();
     assert!(missing.is_empty(), "the example lacks {missing:?}");
+}
+
+#[test]
+fn the_architecture_names_every_limit_that_is_counted() {
+    let text = read("ARCHITECTURE.md");
+    let metrics = Metrics::default().encode(&Catalog::default()).expect("metrics can be written");
+    let limits: BTreeSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("promsidecar_admission_rejected_total{limit=\""))
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(limits.len() > 4, "{limits:?}");
+    let missing: Vec<_> = limits.iter().filter(|limit| !text.contains(&format!("`{limit}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -4,7 +4,7 @@
 //! Each such module may name only modules that are marked as well, and none of the names below; by induction that holds
 //! for everything that it reaches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,36 +62,108 @@ fn is_pure(source: &str) -> bool {
     source.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains("PURE"))
 }
 
-/// The code alone: without comments and without the tests at the end.
+/// The code alone: without comments, and without the items that tests alone have.
 fn code(source: &str) -> String {
-    let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let mut code = lines.collect::<Vec<_>>().join("\n");
+    while let Some(at) = code.find("#[cfg(test)]") {
+        let end = at + item_length(&code[at..]);
+        code.replace_range(at..end, "");
+    }
+    code
 }
 
-/// Modules that the code of `module` names: the longest prefix of each path that is a file.
-fn named_modules(module: &str, code: &str, sources: &Sources) -> Vec<String> {
+/// Up to the `;` or the `}` that ends the item at the head of `code`.
+fn item_length(code: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in code.char_indices() {
+        match c {
+            '{' | '(' | '[' => depth += 1,
+            '}' | ')' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        // The brackets of the attribute itself end nothing.
+        if depth == 0 && matches!(c, ';' | '}') {
+            return at + 1;
+        }
+    }
+    code.len()
+}
+
+/// The paths of a use tree: `a::{b, c::{d, self}}` is `a::b`, `a::c::d` and `a::c`. New names (`as`) are left out.
+fn expanded(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((head, rest)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default().trim();
+        return vec![path.strip_suffix("::self").unwrap_or(path).to_owned()];
+    };
+    let inner = rest.trim_end().strip_suffix('}').unwrap_or(rest);
+    let mut depth = 0_usize;
+    let items = inner.split(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    let items = items.map(str::trim).filter(|item| !item.is_empty());
+    items.flat_map(|item| expanded(&format!("{}{item}", head.trim()))).collect()
+}
+
+/// The code with its use trees as one path each, and with the names that they bring in written out where they are used.
+fn spelled_out(code: &str) -> String {
+    let mut text = String::new();
+    let mut paths = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find("use ") {
+        let before = rest[..at].rsplit('\n').next().unwrap_or_default().trim();
+        let (is_line, end) = (before.is_empty() || before.starts_with("pub"), rest[at..].find(';'));
+        let end = end.map_or(rest.len(), |length| at + length);
+        if is_line || before.ends_with(['{', '}', ';']) {
+            paths.extend(expanded(&rest[at + "use ".len()..end]));
+        }
+        // What may be a part of a text stays as it is.
+        let next = if is_line { end } else { at + "use ".len() };
+        text.push_str(&rest[..if is_line { at } else { next }]);
+        rest = &rest[next..];
+    }
+    text.push_str(rest);
+    // `io::stdin` after `use std::io`.
+    for path in paths.iter().filter(|path| path.starts_with("std::")) {
+        let name = path.rsplit("::").next().unwrap_or_default();
+        for (at, _) in code.match_indices(&format!("{name}::")) {
+            if code[..at].chars().next_back().is_none_or(|c| !is_of_path(c)) {
+                let used: String = code[at..].chars().take_while(|c| is_of_path(*c)).collect();
+                text.push_str(&["\n", path, &used[name.len()..]].concat());
+            }
+        }
+    }
+    for path in paths {
+        text.push_str(&["\n", &path].concat());
+    }
+    text
+}
+
+fn is_of_path(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | ':')
+}
+
+/// Modules that the spelled-out code of `module` names: the longest prefix of each path that is a file.
+fn named_modules(module: &str, code: &str, sources: &Sources) -> BTreeSet<String> {
     let parent = module.rsplit_once("::").map_or("crate", |(parent, _)| parent);
     let grandparent = parent.rsplit_once("::").map_or("crate", |(parent, _)| parent);
     let code = code.replace("super::super::", &format!("{grandparent}::"));
     let code = code.replace("super::", &format!("{parent}::")).replace("self::", &format!("{module}::"));
-    let mut named = Vec::new();
+    let mut named = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        let path: String =
-            code[at..].chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
-        // `use crate::{a, b::c}`: each of the list is a path.
-        let list = code[at + path.len()..].strip_prefix('{').and_then(|rest| rest.split('}').next());
-        let paths = match list {
-            Some(list) => list.split(',').map(|item| format!("{path}{}", item.trim())).collect(),
-            None => vec![path],
-        };
-        for path in paths {
-            let mut prefix = path.trim_end_matches(':');
-            while !prefix.is_empty() && !sources.contains_key(prefix) {
-                prefix = prefix.rsplit_once("::").map_or("", |(prefix, _)| prefix);
-            }
-            if !prefix.is_empty() && prefix != module {
-                named.push(prefix.to_owned());
-            }
+        let path: String = code[at..].chars().take_while(|c| is_of_path(*c)).collect();
+        let mut prefix = path.trim_end_matches(':');
+        while !prefix.is_empty() && !sources.contains_key(prefix) {
+            prefix = prefix.rsplit_once("::").map_or("", |(prefix, _)| prefix);
+        }
+        if !prefix.is_empty() && prefix != module {
+            named.insert(prefix.to_owned());
         }
     }
     named
@@ -101,7 +173,7 @@ fn named_modules(module: &str, code: &str, sources: &Sources) -> Vec<String> {
 fn breaches(sources: &Sources) -> Vec<String> {
     let mut breaches = Vec::new();
     for (module, source) in sources.iter().filter(|(_, source)| is_pure(source)) {
-        let code = code(source);
+        let code = spelled_out(&code(source));
         for word in FORBIDDEN {
             if code.contains(word) {
                 breaches.push(format!("{module} names {word}"));
@@ -149,6 +221,43 @@ fn an_offender_is_caught_directly_and_through_another_module() {
             "crate::b reaches crate::e, which is not PURE",
             "crate::b reaches crate::g, which is not PURE",
             "crate::c::d reaches crate::e, which is not PURE",
+        ]
+    );
+}
+
+#[test]
+fn no_way_of_writing_a_use_hides_an_offender() {
+    let pure = |code: &str| format!("//! Something. PURE.\n\n{code}\n");
+    let sources: Sources = [
+        ("crate::a", pure("use std::{\n    env,\n    fs,\n};")),
+        ("crate::b", pure("use std::io;\nfn f() { io::stdin(); }")),
+        ("crate::c", pure("use std::io::{self, Read};\nfn f() { let _ = io::stdin(); }")),
+        ("crate::d", pure("use crate::{a::{self, b}, z};")),
+        (
+            "crate::e",
+            pure(
+                "#[cfg(test)]\nuse std::fs;\n#[cfg(test)]\nmod tests { fn f() { fs::g(); } }\nuse std::env;",
+            ),
+        ),
+        ("crate::f", pure("use std::sync::{Arc, Mutex};")),
+        (
+            "crate::g",
+            pure("use std::{collections::{BTreeMap, BTreeSet}, io};\nfn f() -> io::Error { reuse }"),
+        ),
+        ("crate::z", "//! No mark.\n".to_owned()),
+    ]
+    .map(|(module, source)| (module.to_owned(), source))
+    .into();
+    assert_eq!(
+        breaches(&sources),
+        [
+            "crate::a names std::env",
+            "crate::a names std::fs",
+            "crate::b names std::io::stdin",
+            "crate::c names std::io::stdin",
+            "crate::d reaches crate::z, which is not PURE",
+            "crate::e names std::env",
+            "crate::f names std::sync::Mutex",
         ]
     );
 }

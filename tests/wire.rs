@@ -153,19 +153,35 @@ async fn a_body_in_tiny_chunks_with_extensions_and_trailers_is_read_up_to_the_ca
 
 #[tokio::test]
 async fn bodies_together_take_bounded_memory_and_the_one_too_many_is_answered_503_at_once() {
-    let server = Server::start(echo, Limits { max_body: 1000, max_buffered: 1000, ..patient() });
+    let server = Server::start(echo, Limits { max_body: 1000, max_buffered: 1100, ..patient() });
     let mut held = server.connect().await;
-    held.write_all(&[&head(1000)[..], &[b' '; 900]].concat()).await.unwrap();
-    let small = server.client().await.post(&[b' '; 100]).await;
-    assert_eq!(small.status(), 200);
+    // What is declared counts from the start.
+    held.write_all(&[&head(1000)[..], b" "].concat()).await.unwrap();
     until("the bytes that are left are too few", || async {
         server.client().await.post(&[b' '; 101]).await.status() == 503
     })
     .await;
-    held.write_all(&[b' '; 100]).await.unwrap();
+    assert_eq!(server.client().await.post(&[b' '; 100]).await.status(), 200);
+    held.write_all(&[b' '; 999]).await.unwrap();
     server.metric("promsidecar_admission_in_flight 0").await;
     assert_eq!(server.client().await.post(&[b' '; 1000]).await.status(), 200);
     server.metric("promsidecar_admission_rejected_total{limit=\"body-memory\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_body_of_no_declared_length_counts_with_what_its_buffer_takes() {
+    let server = Server::start(echo, Limits { max_body: 1000, max_buffered: 1000, ..patient() });
+    let mut held = server.connect().await;
+    let pieces = format!("258\r\n{}\r\n1\r\n \r\n", " ".repeat(600));
+    let chunked = head_with("Transfer-Encoding: chunked\r\n");
+    held.write_all(format!("{chunked}{pieces}").as_bytes()).await.unwrap();
+    until("601 bytes that stand in a buffer of 1000 leave no byte", || async {
+        server.client().await.post(b" ").await.status() == 503
+    })
+    .await;
+    held.write_all(b"0\r\n\r\n").await.unwrap();
+    server.metric("promsidecar_admission_in_flight 0").await;
+    assert_eq!(server.client().await.post(&[b' '; 1000]).await.status(), 200);
 }
 
 #[tokio::test]

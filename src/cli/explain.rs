@@ -20,6 +20,7 @@ use crate::admission::owner::Workload;
 use crate::admission::pod::PodView;
 use crate::admission::reason::{Reason, Row, TABLE};
 use crate::admission::request::Source;
+use crate::admission::review::one_line;
 use crate::workload;
 
 mod json;
@@ -95,26 +96,32 @@ fn explain_manifests(
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
-    let (catalog, policy) = cluster.load()?;
+    let mut read = Vec::new();
+    for file in input::manifests(path)? {
+        read.push((input::shown(&file), input::documents(&file)?));
+    }
+    // Templates that are named win: manifests that are explained may hold others of the same names.
+    let alone = cluster.templates.is_none();
+    let (catalog, policy) = if alone { cluster.load_beside(read.clone())? } else { cluster.load()? };
     let mut explained = Vec::new();
     let mut pods = 0;
     let mut refused = false;
-    for file in input::manifests(path)? {
-        for document in input::documents(&file)? {
+    for (file, documents) in &read {
+        for document in documents {
             let Some(pod) = workload::pod(&document.object) else { continue };
             pods += 1;
             let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str);
             let namespace = cluster.namespace.as_deref().or(namespace).unwrap_or("default");
             let bytes = serde_json::to_vec(&pod)?;
             let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
-            let place = || format!("{}: document {}", input::shown(&file), document.number);
+            let place = || format!("{file}: document {}", document.number);
             let view = view.value().with_context(|| format!("{} is not a pod", place()))?;
             let decision = decision::decide(namespace, view, &catalog, &policy);
             refused |= matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
             match format {
                 Format::Json => {
                     let mut decided = json::decision(namespace, view, &decision);
-                    decided["file"] = Value::from(input::shown(&file));
+                    decided["file"] = Value::from(file.as_str());
                     decided["document"] = Value::from(document.number);
                     explained.push(decided);
                 }
@@ -138,9 +145,12 @@ fn explain_decision(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let style = Style::stdout();
-    writeln!(out, "{}", style.paint(Tone::Heading, &format!("{} in {namespace}", Workload::of(pod))))?;
+    // Names come from the manifest, and none may forge another line.
+    let clean = |text: &dyn std::fmt::Display| one_line(&text, usize::MAX);
+    let heading = clean(&format_args!("{} in {namespace}", Workload::of(pod)));
+    writeln!(out, "{}", style.paint(Tone::Heading, &heading))?;
     for step in &decision.trace {
-        let line = format!("{:<24}{}", step.row.word(), finding(step));
+        let line = clean(&format_args!("{:<24}{}", step.row.word(), finding(step)));
         let mark = if step.applies { style.paint(Tone::Bad, "✗") } else { "·".to_owned() };
         writeln!(out, "  {mark} {}", line.trim_end())?;
     }
@@ -148,18 +158,18 @@ fn explain_decision(
         Verdict::Inject(injected) => {
             let (injection, injected) = &**injected;
             let verdict = style.paint(Tone::Good, "injected");
-            writeln!(out, "{verdict} from {} ({})", injection.entry.id, injection.mode.word())?;
+            writeln!(out, "{verdict} from {} ({})", clean(&injection.entry.id), injection.mode.word())?;
             for warning in &injected.warnings {
-                writeln!(out, "  warning: {warning}")?;
+                writeln!(out, "  warning: {}", clean(warning))?;
             }
         }
         Verdict::Refuse(refusal) => {
             let row = refusal.reason.row();
             let separator = if refusal.detail.is_empty() { "" } else { ": " };
             let verdict = style.paint(Tone::Bad, "not injected");
-            writeln!(out, "{verdict}: {}{separator}{}", row.word, refusal.detail)?;
+            writeln!(out, "{verdict}: {}{separator}{}", row.word, clean(&refusal.detail))?;
             if let Some((told, detail)) = &refusal.told {
-                writeln!(out, "  the pod's owner reads: {}: {detail}", told.word())?;
+                writeln!(out, "  the pod's owner reads: {}: {}", told.word(), clean(detail))?;
             }
             if decision.required && refusal.reason.denies_if_required() {
                 writeln!(out, "  the pod is denied: its agent is required")?;

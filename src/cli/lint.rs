@@ -15,9 +15,11 @@ use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
 use super::{input, values};
+use crate::admission::review::one_line;
 
 pub mod finding;
 mod keys;
+mod missing;
 mod pods;
 pub mod rules;
 
@@ -98,7 +100,9 @@ fn write_text(reports: &[Report<'_>], objects: usize, out: &mut impl Write) -> a
             style.paint(Tone::Bad, &found)
         )?;
         for Finding { rule, field, what, fix } in findings {
-            writeln!(out, "  {}: {field}: {what}; {fix}", style.paint(Tone::Heading, rule.word()))?;
+            // Keys and values come from the manifest, and no name may forge another line.
+            let text = one_line(&format_args!("{field}: {what}; {fix}"), usize::MAX);
+            writeln!(out, "  {}: {text}", style.paint(Tone::Heading, rule.word()))?;
         }
     }
     if reports.is_empty() {

@@ -135,12 +135,18 @@ fn write_yaml(outcomes: &[Outcome<'_>], config_map: bool, out: &mut impl Write) 
     Ok(())
 }
 
-/// One object, or a List: both are what kubectl applies. JSON has no comments, so violations go to standard error.
+/// One object, or a List: both are what kubectl applies. JSON has no comments, so violations and notes go to standard
+/// error.
 fn write_config_maps(outcomes: &[Outcome<'_>], out: &mut impl Write) -> anyhow::Result<()> {
     let mut config_maps = Vec::new();
     for (template, outcome) in outcomes {
         match outcome {
-            Ok(rendered) => config_maps.push(rendered.config_map()),
+            Ok(rendered) => {
+                for note in rendered.notes() {
+                    writeln!(std::io::stderr(), "{}: {note}", template.id)?;
+                }
+                config_maps.push(rendered.config_map());
+            }
             Err(violations) => {
                 for violation in *violations {
                     writeln!(std::io::stderr(), "{} is invalid: {violation}", template.id)?;

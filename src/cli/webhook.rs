@@ -24,7 +24,7 @@ pub mod print;
 /// Names of the certificate that is made when none is given.
 const DEFAULT_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
-/// Arguments of `webhook`. Every flag has a variable: `PROMSIDECAR_` and its name.
+/// Arguments of `webhook`. Every flag but --output has a variable: `PROMSIDECAR_` and its name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address of the HTTPS webhook.
@@ -60,14 +60,8 @@ pub struct Args {
     #[arg(long, env = "PROMSIDECAR_PRINT_CONFIG")]
     print_config: bool,
     /// How to print the settings.
-    #[arg(
-        short,
-        long,
-        env = "PROMSIDECAR_OUTPUT",
-        value_enum,
-        value_name = "FORMAT",
-        requires = "print_config"
-    )]
+    // No variable: without --print-config the format is a mistake, and a server must not end for a variable of a shell.
+    #[arg(short, long, value_enum, value_name = "FORMAT", requires = "print_config")]
     output: Option<Format>,
     #[command(flatten)]
     settings: SettingsArgs,

@@ -98,30 +98,43 @@ impl App {
         if declared.is_some_and(|length| length > self.limits.max_body) {
             return Err(self.too_large());
         }
-        tokio::time::timeout(self.limits.body, self.collect(body)).await.unwrap_or_else(|_elapsed| {
+        let collected = self.collect(declared.unwrap_or(0), body);
+        tokio::time::timeout(self.limits.body, collected).await.unwrap_or_else(|_elapsed| {
             self.metrics.rejected(Limit::BodyTime);
             let text = format!("the body took longer than {:?}", self.limits.body);
             Err((StatusCode::REQUEST_TIMEOUT, text))
         })
     }
 
-    async fn collect(&self, mut body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
-        let exhausted = || {
-            self.metrics.rejected(Limit::BodyMemory);
-            (StatusCode::SERVICE_UNAVAILABLE, "too many bytes of reviews in flight".to_owned())
+    /// What a buffer takes is paid for before it is allocated: `declared` bytes, then what it grows by.
+    async fn collect(
+        &self,
+        declared: usize,
+        mut body: Body,
+    ) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
+        let take = |bytes: usize| {
+            self.buffered.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(|_| {
+                self.metrics.rejected(Limit::BodyMemory);
+                (StatusCode::SERVICE_UNAVAILABLE, "too many bytes of reviews in flight".to_owned())
+            })
         };
-        let mut bytes = Vec::new();
-        let mut held = self.buffered.try_acquire_many(0).map_err(|_| exhausted())?;
+        let mut held = take(declared)?;
+        let mut bytes = Vec::with_capacity(declared);
         while let Some(frame) = body.frame().await {
             let frame = frame
                 .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))?;
             // Trailers say nothing that counts here.
             let Ok(data) = frame.into_data() else { continue };
-            if bytes.len() + data.len() > self.limits.max_body {
+            let length = bytes.len() + data.len();
+            if length > self.limits.max_body {
                 return Err(self.too_large());
             }
-            let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            held.merge(self.buffered.try_acquire_many(length).map_err(|_| exhausted())?);
+            if length > bytes.capacity() {
+                // Twice as much, so that a body in tiny pieces is not copied for each.
+                let capacity = length.max(2 * bytes.capacity()).min(self.limits.max_body);
+                held.merge(take(capacity - bytes.capacity())?);
+                bytes.reserve_exact(capacity - bytes.len());
+            }
             bytes.extend_from_slice(&data);
         }
         Ok((bytes, held))

@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::admission::review::one_line;
 use crate::template::violation::Path;
 
 /// What is wrong.
@@ -29,6 +30,12 @@ pub enum Rule {
     InvalidValue,
     /// A hint of the community's that cannot be used.
     UnusableHint,
+    /// A key of the community's that is misspelt.
+    MisspeltHint,
+    /// A label of a Namespace in a spelling that the API server does not compare.
+    LabelSpelling,
+    /// A request for a template that is not there.
+    TemplateMissing,
     /// What to scrape is said, but nobody asks for an agent.
     HintsWithoutRequest,
     /// A template in use, or meant to be one, that is not claimed.
@@ -51,6 +58,9 @@ impl Rule {
             Self::NotText => "not-text",
             Self::InvalidValue => "invalid-value",
             Self::UnusableHint => "unusable-hint",
+            Self::MisspeltHint => "misspelt-hint",
+            Self::LabelSpelling => "label-spelling",
+            Self::TemplateMissing => "template-missing",
             Self::HintsWithoutRequest => "hints-without-request",
             Self::TemplateNotClaimed => "template-not-claimed",
             Self::MisspeltControllerId => "misspelt-controller-id",
@@ -91,15 +101,16 @@ pub struct Report<'a> {
     pub findings: Vec<Finding>,
 }
 
-/// `Kind namespace/name` of an object, as it is written.
+/// `Kind namespace/name` of an object, in one line.
 pub fn shown(object: &Value) -> String {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let kind = text("/kind").unwrap_or("object");
     let name = text("/metadata/name").or_else(|| text("/metadata/generateName")).unwrap_or("without a name");
-    match text("/metadata/namespace") {
+    let shown = match text("/metadata/namespace") {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
-    }
+    };
+    one_line(&shown, usize::MAX)
 }
 
 /// A path of these segments.

@@ -1,6 +1,6 @@
 //! Our keys, where each belongs, and which of them a misspelt one means. PURE.
 //!
-//! Input: a key as written and where it stands. Output: where it belongs, or the nearest key.
+//! Input: a key as written and where it stands. Output: where it belongs, or the nearest key that may stand there.
 
 use crate::names;
 
@@ -110,6 +110,9 @@ pub(super) const KEYS: [Key; 17] = [
     Key::written(names::INJECTED, POD_LABEL),
 ];
 
+/// Names of the community's that are read, beside `param_…`.
+const HINTS: [&str; 4] = ["scrape", "port", "path", "scheme"];
+
 /// Most edits between what is written and what is meant.
 const NEAR: usize = 2;
 
@@ -118,25 +121,57 @@ pub(super) fn find(key: &str) -> Option<&'static Key> {
     KEYS.iter().find(|known| known.name == key)
 }
 
-/// The key whose name comes nearest to a name that stands behind our prefix; it may be far.
-pub(super) fn nearest(name: &str) -> &'static str {
-    let name = name.to_ascii_lowercase();
-    let own = KEYS.iter().map(|known| known.name).chain([names::CONTROLLER_ID]);
-    let name_of = |key: &'static str| key.rsplit('/').next().unwrap_or(key);
-    own.min_by_key(|key| strsim::damerau_levenshtein(name_of(key), &name)).unwrap_or(names::INJECT)
+/// The keys that a manifest may have there; what promsidecar writes itself is not among them.
+pub(super) fn readable(holder: Holder, map: Map) -> impl Iterator<Item = &'static str> {
+    let own = KEYS.iter().filter(move |known| !known.is_written && known.homes.contains(&(holder, map)));
+    let claims = (holder, map) == (Holder::Template, Map::Annotation);
+    own.map(|known| known.name).chain(claims.then_some(names::CONTROLLER_ID))
 }
 
-/// The key that is meant where the prefix of `key` is nearly ours.
-pub(super) fn meant_by_prefix(key: &str) -> Option<&'static str> {
+/// The key that is meant there by a name behind our prefix, if one comes near.
+pub(super) fn nearest(name: &str, holder: Holder, map: Map) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let near = NEAR.max(name.len() / 3);
+    readable(holder, map)
+        .map(|key| (strsim::damerau_levenshtein(name_of(key), &name), key))
+        .filter(|(distance, _)| *distance <= near)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, key)| key)
+}
+
+fn name_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or(key)
+}
+
+/// The name in a key whose prefix is nearly ours.
+pub(super) fn name_behind_near_prefix(key: &str) -> Option<String> {
     let own = names::PREFIX.trim_end_matches('/');
     let lower = key.to_ascii_lowercase();
     if let Some((prefix, name)) = lower.split_once('/') {
         let near = strsim::damerau_levenshtein(prefix, own) <= NEAR || words(prefix) == words(own);
-        return near.then(|| nearest(name));
+        return near.then(|| name.to_owned());
     }
     // No slash at all: `sidecar.prometheus.io.inject`.
     let whole = KEYS.iter().find(|known| strsim::damerau_levenshtein(known.name, &lower) <= NEAR);
-    whole.map(|known| known.name)
+    whole.map(|known| name_of(known.name).to_owned())
+}
+
+/// The key of the community's that a key with its prefix is meant to be.
+pub(super) fn meant_hint(key: &str) -> Option<String> {
+    let name = key.strip_prefix(names::COMMUNITY_PREFIX)?;
+    let near = |known: &str, name: &str| {
+        let edits = strsim::damerau_levenshtein(known, &name.to_ascii_lowercase());
+        // Names are short, and others have theirs behind this prefix: `host` is not meant to be `port`.
+        name != known && edits <= 1.max(name.len() / 4)
+    };
+    if HINTS.contains(&name) || name.starts_with("param_") {
+        return None;
+    }
+    if let Some((head, parameter)) = name.split_once('_') {
+        return near("param", head).then(|| format!("{}param_{parameter}", names::COMMUNITY_PREFIX));
+    }
+    let meant = HINTS.into_iter().find(|known| near(known, name))?;
+    Some(format!("{}{meant}", names::COMMUNITY_PREFIX))
 }
 
 /// The words of a prefix, in no order.
@@ -163,7 +198,10 @@ pub(super) fn is_nearly(value: &str, controller_id: &str) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{KEYS, find, is_nearly, is_nearly_controller_id, meant_by_prefix, nearest};
+    use super::{
+        Holder, KEYS, Map, find, is_nearly, is_nearly_controller_id, meant_hint, name_behind_near_prefix,
+        nearest,
+    };
     use crate::names;
 
     #[test]
@@ -179,15 +217,15 @@ mod tests {
 
     #[test]
     fn a_misspelt_prefix_is_taken_for_ours_and_a_foreign_one_is_not() {
-        for (written, meant) in [
-            ("sidecars.prometheus.io/inject", names::INJECT),
-            ("sidecar.prometheus.io.inject", names::INJECT),
-            ("sidecar.promtheus.io/port", names::PORT),
-            ("sidecar-prometheus.io/prot", names::PORT),
-            ("prometheus-sidecar.io/inject", names::INJECT),
-            ("Sidecar.Prometheus.io/Inject", names::INJECT),
+        for (written, name) in [
+            ("sidecars.prometheus.io/inject", "inject"),
+            ("sidecar.prometheus.io.inject", "inject"),
+            ("sidecar.promtheus.io/port", "port"),
+            ("sidecar-prometheus.io/prot", "prot"),
+            ("prometheus-sidecar.io/inject", "inject"),
+            ("Sidecar.Prometheus.io/Inject", "inject"),
         ] {
-            assert_eq!(meant_by_prefix(written), Some(meant), "{written}");
+            assert_eq!(name_behind_near_prefix(written).as_deref(), Some(name), "{written}");
         }
         for written in [
             "sidecar.istio.io/inject",
@@ -197,15 +235,57 @@ mod tests {
             "app",
             "",
         ] {
-            assert_eq!(meant_by_prefix(written), None, "{written}");
+            assert_eq!(name_behind_near_prefix(written), None, "{written}");
         }
     }
 
     #[test]
-    fn the_nearest_name_is_found() {
-        assert_eq!(nearest("injct"), names::INJECT);
-        assert_eq!(nearest("allowed-namespace"), names::ALLOWED_NAMESPACES);
-        assert_eq!(nearest("controller-id"), names::CONTROLLER_ID);
+    fn the_nearest_name_is_one_that_may_stand_there_and_comes_near() {
+        for (written, holder, map, meant) in [
+            ("injct", Holder::Pod, Map::Annotation, Some(names::INJECT)),
+            ("injct", Holder::Namespace, Map::Label, Some(names::INJECT)),
+            ("allowed-namespace", Holder::Template, Map::Annotation, Some(names::ALLOWED_NAMESPACES)),
+            ("allow-secrets", Holder::Namespace, Map::Annotation, Some(names::ALLOWED_SECRETS)),
+            ("controller-id", Holder::Template, Map::Annotation, Some(names::CONTROLLER_ID)),
+            // Read elsewhere, or written by promsidecar alone.
+            ("injct", Holder::Pod, Map::Label, None),
+            ("allowed-namespace", Holder::Pod, Map::Annotation, None),
+            ("controller-id", Holder::Pod, Map::Annotation, None),
+            ("injcted", Holder::Pod, Map::Label, None),
+            ("target", Holder::Pod, Map::Annotation, None),
+            // Far from all.
+            ("skip", Holder::Pod, Map::Annotation, None),
+            ("enabled", Holder::Pod, Map::Annotation, None),
+            ("foo", Holder::Pod, Map::Annotation, None),
+            ("", Holder::Pod, Map::Annotation, None),
+        ] {
+            assert_eq!(nearest(written, holder, map), meant, "{written} {holder:?} {map:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_community_is_meant_where_one_letter_is_wrong() {
+        for (written, meant) in [
+            ("prot", Some("port")),
+            ("ports", Some("port")),
+            ("Scrape", Some("scrape")),
+            ("schema", Some("scheme")),
+            ("params_job", Some("param_job")),
+            ("port", None),
+            ("param_job", None),
+            ("interval", None),
+            ("host", None),
+            ("job", None),
+            ("", None),
+        ] {
+            let meant = meant.map(|meant| format!("prometheus.io/{meant}"));
+            assert_eq!(meant_hint(&format!("prometheus.io/{written}")), meant, "{written}");
+        }
+        assert_eq!(meant_hint("example.com/prot"), None);
+    }
+
+    #[test]
+    fn controller_ids_are_compared_whatever_their_case() {
         assert_eq!(find("sidecar.prometheus.io/injct").map(|key| key.name), None);
         assert!(is_nearly_controller_id("operator.prometheus.io/controllerid"));
         assert!(!is_nearly_controller_id(names::CONTROLLER_ID));

@@ -49,11 +49,13 @@ impl<'a> PodTemplate<'a> {
         path(&[self.path, &["metadata"]].concat())
     }
 
-    fn field(&self, key: &str) -> String {
+    /// Path of an annotation.
+    pub(super) fn field(&self, key: &str) -> String {
         self.metadata_path().key("annotations").key(key).to_string()
     }
 
-    fn annotation(&self, key: &str) -> Option<&'a str> {
+    /// An annotation, if it is a text.
+    pub(super) fn annotation(&self, key: &str) -> Option<&'a str> {
         self.value.pointer("/metadata/annotations")?.get(key)?.as_str()
     }
 
@@ -132,6 +134,7 @@ pub(super) fn pod_values(pod: &PodTemplate<'_>, findings: &mut Vec<Finding>) {
 
 /// Values of a Namespace's labels and annotations.
 pub(super) fn namespace_values(metadata: &Value, findings: &mut Vec<Finding>) {
+    spellings(metadata, findings);
     let look_up = |map: &str, key: &str| metadata.get(map)?.get(key)?.as_str();
     let meta = NamespaceMeta::new(|key| look_up("labels", key), |key| look_up("annotations", key));
     let mut report = |map: &str, value: &InvalidValue<'_>| {
@@ -151,6 +154,29 @@ pub(super) fn namespace_values(metadata: &Value, findings: &mut Vec<Finding>) {
             report("annotations", &value);
         }
     });
+}
+
+/// Labels that the API server, which filters by them, reads otherwise than promsidecar does.
+fn spellings(metadata: &Value, findings: &mut Vec<Finding>) {
+    for (key, word, then) in [
+        (names::REQUIRED, "true", "so an agent is not required while the webhook does not answer"),
+        (names::INJECT, "false", "so the webhook is still called for pods of the namespace"),
+    ] {
+        let Some(value) = metadata["labels"][key].as_str() else { continue };
+        let compared = [word.to_owned(), word.to_ascii_uppercase(), title(word)];
+        if value.eq_ignore_ascii_case(word) && !compared.iter().any(|spelling| spelling == value) {
+            findings.push(Finding {
+                rule: Rule::LabelSpelling,
+                field: path(&["metadata", "labels", key]).to_string(),
+                what: format!("the API server does not take {value:?} for {word}, {then}"),
+                fix: format!("write \"{word}\""),
+            });
+        }
+    }
+}
+
+fn title(word: &str) -> String {
+    word.chars().enumerate().map(|(at, c)| if at == 0 { c.to_ascii_uppercase() } else { c }).collect()
 }
 
 /// Hints: those that nobody asks an agent for, and of those that count, the ones that cannot be used.

@@ -3,12 +3,13 @@
 //! Input: objects with their places, those to judge and those that only count. Output: findings in the order of the objects.
 //! Values are judged by the functions that admission itself uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::finding::{Finding, Item, Report, Rule, path, shown};
 use super::keys::{self, Holder, Map};
+use super::missing;
 use super::pods::{self, PodTemplate};
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::request::{Wanted, parse_bool, parse_reference};
@@ -28,6 +29,8 @@ struct Known<'a> {
     wanted: BTreeMap<TemplateId, String>,
     /// Namespaces that ask for whichever template applies, with who asks first.
     wanting_any: BTreeMap<String, String>,
+    /// Templates, claimed or not.
+    templates: BTreeSet<TemplateId>,
     /// Namespaces that have a claimed template.
     served: Vec<String>,
 }
@@ -47,6 +50,12 @@ pub fn lint<'a>(
         if whole {
             known.keys(&item.object, &mut findings);
             known.values(&item.object, &mut findings);
+            missing::requests(
+                &item.object,
+                known.namespace_of(&item.object),
+                &known.templates,
+                &mut findings,
+            );
         }
         known.claim(&item.object, whole, &mut findings);
         if !findings.is_empty() {
@@ -73,6 +82,7 @@ impl<'a> Known<'a> {
             namespaces: BTreeMap::new(),
             wanted: BTreeMap::new(),
             wanting_any: BTreeMap::new(),
+            templates: BTreeSet::new(),
             served: Vec::new(),
         };
         for item in items.clone() {
@@ -84,9 +94,12 @@ impl<'a> Known<'a> {
                 let name = metadata["name"].as_str().unwrap_or_default();
                 known.namespaces.entry(name).or_insert(meta);
             }
-            if Template::is_template(&item.object) && Self::controller_id(metadata) == Some(known.claiming())
-            {
-                known.served.push(known.template_id(metadata).namespace);
+            if Template::is_template(&item.object) {
+                let id = known.template_id(metadata);
+                if Self::controller_id(metadata) == Some(known.claiming()) {
+                    known.served.push(id.namespace.clone());
+                }
+                known.templates.insert(id);
             }
         }
         for item in items {
@@ -182,7 +195,7 @@ impl<'a> Known<'a> {
         if key == names::CONTROLLER_ID {
             return self.controller_id_key((holder, map), path, value);
         }
-        let Some(known) = keys::find(key) else { return misspelt(holder, key) };
+        let Some(known) = keys::find(key) else { return misspelt(holder, map, key) };
         let other = map.other();
         if known.homes.contains(&(holder, map)) {
             let written = known.is_written && holder == Holder::Pod && !pods::has_agent(object);
@@ -320,20 +333,44 @@ fn is_ours_to_judge(key: &str) -> bool {
 }
 
 /// A key that is none of ours, but means to be.
-fn misspelt(holder: Holder, key: &str) -> Option<(Rule, String, String)> {
+fn misspelt(holder: Holder, map: Map, key: &str) -> Option<(Rule, String, String)> {
     if let Some(name) = key.strip_prefix(names::PREFIX) {
-        let nearest = keys::nearest(name);
-        let fix = format!("write {nearest} if that is meant, else remove it");
+        let fix = match keys::nearest(name, holder, map) {
+            Some(nearest) => format!("write {nearest} if that is meant, else remove it"),
+            None => choice(holder, map),
+        };
         return Some((Rule::UnknownKey, "is no key of promsidecar".to_owned(), fix));
     }
-    if let Some(meant) = keys::meant_by_prefix(key) {
+    if let Some(name) = keys::name_behind_near_prefix(key) {
         let what = format!("is no key of promsidecar, whose keys begin with {}", names::PREFIX);
-        return Some((Rule::MisspeltPrefix, what, format!("write {meant}")));
+        let meant = keys::nearest(&name, holder, map);
+        let fix = meant.map_or_else(|| choice(holder, map), |meant| format!("write {meant}"));
+        return Some((Rule::MisspeltPrefix, what, fix));
+    }
+    if let (Holder::Pod, Map::Annotation, Some(meant)) = (holder, map, keys::meant_hint(key)) {
+        let fix = format!("write {meant} if that is meant");
+        return Some((Rule::MisspeltHint, "says nothing to promsidecar".to_owned(), fix));
     }
     (holder == Holder::Template && keys::is_nearly_controller_id(key)).then(|| {
         let fix = format!("write {}", names::CONTROLLER_ID);
         (Rule::UnknownKey, "is read by nobody".to_owned(), fix)
     })
+}
+
+/// What to do about a key that is near to none: the keys that may be meant.
+fn choice(holder: Holder, map: Map) -> String {
+    let maps = [map, map.other()].into_iter().filter_map(|map| {
+        let keys: Vec<_> = keys::readable(holder, map).collect();
+        (!keys.is_empty()).then(|| format!("{} {}", map.field(), keys.join(", ")))
+    });
+    let maps: Vec<_> = maps.collect();
+    match (&maps[..], holder) {
+        ([], Holder::Workload) => {
+            "remove it: keys of promsidecar belong on the pods of a workload".to_owned()
+        }
+        ([], _) => "remove it: no key of promsidecar belongs here".to_owned(),
+        (maps, _) => format!("remove it, or write one of the {}", maps.join(", or of the ")),
+    }
 }
 
 /// One `metadata` of an object.

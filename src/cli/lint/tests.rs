@@ -82,6 +82,49 @@ fn misspelt_keys_are_found_in_the_name_and_in_the_prefix() {
 }
 
 #[test]
+fn only_keys_that_may_stand_there_are_proposed() {
+    let text = r#"
+kind: Pod
+metadata:
+  name: p
+  annotations: {sidecar.prometheus.io/injct: "true", sidecar.prometheus.io/skip: "true"}
+  labels: {sidecar.prometheus.io/injcted: "true"}
+spec: {containers: [{name: c}]}
+---
+kind: Namespace
+metadata: {name: n, labels: {sidecars.prometheus.io/enabled: "true"}}
+---
+kind: Deployment
+metadata: {name: d, annotations: {sidecar.prometheus.io/prot: "80"}}
+spec: {template: {spec: {containers: [{name: c}]}}}
+---
+kind: Service
+metadata: {name: s, annotations: {sidecar.prometheus.io/foo: x}}
+"#;
+    let items = items("f", text);
+    let reports = lint(&items, &[], &Settings::default(), "default");
+    let fixes: Vec<_> =
+        reports.iter().flat_map(|report| &report.findings).map(|finding| &*finding.fix).collect();
+    let prefix = "sidecar.prometheus.io";
+    let of_pods = ["inject", "required", "port", "path", "scheme", "interval", "timeout"]
+        .map(|name| format!("{prefix}/{name}"))
+        .join(", ");
+    assert_eq!(
+        fixes,
+        [
+            &*format!("write {prefix}/inject if that is meant, else remove it"),
+            &format!("remove it, or write one of the annotations {of_pods}"),
+            &format!("remove it, or write one of the annotations {of_pods}"),
+            &format!(
+                "remove it, or write one of the labels {prefix}/inject, {prefix}/required, or of the annotations {prefix}/template, {prefix}/allowed-secrets"
+            ),
+            "remove it: keys of promsidecar belong on the pods of a workload",
+            "remove it: no key of promsidecar belongs here",
+        ]
+    );
+}
+
+#[test]
 fn keys_in_the_wrong_map_or_on_the_wrong_object_are_told_where_they_belong() {
     let text = r#"
 kind: Namespace
@@ -234,6 +277,65 @@ fn keys_that_promsidecar_writes_belong_on_injected_pods_alone() {
     );
     copied["spec"]["template"]["spec"]["initContainers"] = json!([{"name": "prometheus-agent"}]);
     assert_eq!(found(&copied.to_string()), [""; 0]);
+}
+
+#[test]
+fn a_spelling_of_a_label_that_the_api_server_does_not_compare_is_found() {
+    let labels = |inject: &str, required: &str| {
+        found(
+            &json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "n", "labels": {
+                "sidecar.prometheus.io/inject": inject, "sidecar.prometheus.io/required": required,
+            }}})
+            .to_string(),
+        )
+    };
+    let spelling = |key: &str| format!("f1 label-spelling metadata.labels[\"sidecar.prometheus.io/{key}\"]");
+    assert_eq!(labels("fALSE", "tRuE"), [spelling("required"), spelling("inject")]);
+    for word in ["true", "True", "TRUE"] {
+        assert_eq!(labels("False", word), [""; 0]);
+    }
+    // What is not compared at all, or compared with the other word.
+    assert_eq!(labels("tRuE", "fALSE"), [""; 0]);
+}
+
+#[test]
+fn a_misspelt_key_of_the_community_is_found_on_pods_alone() {
+    assert_eq!(
+        annotated(&json!({"prometheus.io/prot": "8080", "prometheus.io/job": "web"})),
+        [format!("f1 misspelt-hint {POD}[\"prometheus.io/prot\"]")]
+    );
+    let service =
+        r#"{"kind": "Service", "metadata": {"name": "s", "annotations": {"prometheus.io/prot": "80"}}}"#;
+    assert_eq!(found(service), [""; 0]);
+}
+
+#[test]
+fn a_request_for_a_template_that_is_not_in_the_input_is_found_where_templates_are() {
+    let ours = template(&json!({"operator.prometheus.io/controller-id": "promsidecar"}));
+    let asking = |value: &str| deployment(&json!({"sidecar.prometheus.io/inject": value})).to_string();
+    assert_eq!(found(&asking("shoop")), [""; 0], "templates may live elsewhere");
+    let fixes = |text: &str| {
+        let (items, context) = (items("f", text), items("c", &ours));
+        let reports = lint(&items, &context, &Settings::default(), "default");
+        let findings = reports.iter().flat_map(|report| &report.findings);
+        findings.map(|finding| format!("{}: {}", finding.rule.word(), finding.fix)).collect::<Vec<_>>()
+    };
+    let near = "template-missing: name team-a/shop if that is meant, or add the template";
+    assert_eq!(fixes(&asking("shoop")), [near]);
+    assert_eq!(fixes(&asking("team-b/shop")), [near]);
+    assert_eq!(
+        fixes(&asking("other")),
+        ["template-missing: name a template that exists, or add it to the input by --templates"]
+    );
+    for value in ["shop", "team-a/shop", "true", "false"] {
+        assert_eq!(fixes(&asking(value)), [""; 0], "{value}");
+    }
+    let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {
+        "name": "team-a",
+        "labels": {"sidecar.prometheus.io/inject": "shp"},
+        "annotations": {"sidecar.prometheus.io/template": "team-b/shop"},
+    }});
+    assert_eq!(fixes(&namespace.to_string()), [near, near]);
 }
 
 /// A template of team-a with these annotations.
