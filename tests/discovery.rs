@@ -164,7 +164,7 @@ fn targets_of_generated_pods_are_those_that_prometheus_discovers() {
     let (mut runner, pods) = (TestRunner::deterministic(), pods());
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut count = |what, number| *counts.entry(what).or_default() += number;
-    for _ in 0..1000 {
+    for _ in 0..1200 {
         let (pod, namespace) = pods.new_tree(&mut runner).unwrap().current();
         let Ok(sent) = oracle::sent(&pod) else {
             count("no pods", 1);

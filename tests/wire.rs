@@ -155,14 +155,17 @@ async fn a_body_in_tiny_chunks_with_extensions_and_trailers_is_read_up_to_the_ca
 async fn bodies_together_take_bounded_memory_and_the_one_too_many_is_answered_503_at_once() {
     let server = Server::start(echo, Limits { max_body: 1000, max_buffered: 1100, ..patient() });
     let mut held = server.connect().await;
-    // What is declared counts from the start.
-    held.write_all(&[&head(1000)[..], b" "].concat()).await.unwrap();
+    held.write_all(&head(1000)).await.unwrap();
+    server.metric("promsidecar_admission_in_flight 1").await;
+    // What is only announced takes nothing from others.
+    assert_eq!(server.client().await.post(&[b' '; 1000]).await.status(), 200);
+    held.write_all(&[b' '; 999]).await.unwrap();
     until("the bytes that are left are too few", || async {
-        server.client().await.post(&[b' '; 101]).await.status() == 503
+        server.client().await.post(&[b' '; 102]).await.status() == 503
     })
     .await;
     assert_eq!(server.client().await.post(&[b' '; 100]).await.status(), 200);
-    held.write_all(&[b' '; 999]).await.unwrap();
+    held.write_all(b" ").await.unwrap();
     server.metric("promsidecar_admission_in_flight 0").await;
     assert_eq!(server.client().await.post(&[b' '; 1000]).await.status(), 200);
     server.metric("promsidecar_admission_rejected_total{limit=\"body-memory\"} 1").await;

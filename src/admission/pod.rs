@@ -200,7 +200,8 @@ impl<'a> PodView<'a> {
     /// Names of all containers, of whatever list.
     pub fn container_names(&self) -> impl Iterator<Item = &str> {
         let spec = self.spec.value().into_iter();
-        let ephemeral = spec.flat_map(|spec| spec.ephemeral_containers.items()).map(|named| named.name.text());
+        let ephemeral =
+            spec.flat_map(|spec| spec.ephemeral_containers.items()).map(|named| named.name.text());
         self.all_containers().map(|(container, _)| container.name.text()).chain(ephemeral)
     }
 

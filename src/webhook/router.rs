@@ -98,7 +98,7 @@ impl App {
         if declared.is_some_and(|length| length > self.limits.max_body) {
             return Err(self.too_large());
         }
-        let collected = self.collect(declared.unwrap_or(0), body);
+        let collected = self.collect(declared.unwrap_or(self.limits.max_body), body);
         tokio::time::timeout(self.limits.body, collected).await.unwrap_or_else(|_elapsed| {
             self.metrics.rejected(Limit::BodyTime);
             let text = format!("the body took longer than {:?}", self.limits.body);
@@ -106,20 +106,17 @@ impl App {
         })
     }
 
-    /// What a buffer takes is paid for before it is allocated: `declared` bytes, then what it grows by.
-    async fn collect(
-        &self,
-        declared: usize,
-        mut body: Body,
-    ) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
+    /// What the buffer grows by is paid for before it is allocated: as bytes come, so that none are held for those who only
+    /// announce them. `most`: what the buffer may end with, the declared length if there is one.
+    async fn collect(&self, most: usize, mut body: Body) -> Result<(Vec<u8>, SemaphorePermit<'_>), Refused> {
         let take = |bytes: usize| {
             self.buffered.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(|_| {
                 self.metrics.rejected(Limit::BodyMemory);
                 (StatusCode::SERVICE_UNAVAILABLE, "too many bytes of reviews in flight".to_owned())
             })
         };
-        let mut held = take(declared)?;
-        let mut bytes = Vec::with_capacity(declared);
+        let mut held = take(0)?;
+        let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame
                 .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))?;
@@ -131,7 +128,7 @@ impl App {
             }
             if length > bytes.capacity() {
                 // Twice as much, so that a body in tiny pieces is not copied for each.
-                let capacity = length.max(2 * bytes.capacity()).min(self.limits.max_body);
+                let capacity = length.max((2 * bytes.capacity()).min(most));
                 held.merge(take(capacity - bytes.capacity())?);
                 bytes.reserve_exact(capacity - bytes.len());
             }
