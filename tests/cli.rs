@@ -119,7 +119,7 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["uninject"],
         &["uninject", "-f", "examples", "-t", "examples"],
         &["diff", "-f", "examples/deployment.yaml"],
-        &["diff", "-f", "examples", "-o", "text"],
+        &["diff", "-f", "examples", "-o", "toml"],
         &["explain", "no-such-reason"],
         &["explain", "windows", "-o", "yaml"],
         &["explain", "-f", "examples/deployment.yaml"],
