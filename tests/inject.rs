@@ -271,3 +271,13 @@ fn a_closed_log_does_not_cost_the_result() {
     assert_eq!(out.status.code(), Some(0));
     assert_eq!(String::from_utf8(out.stdout).unwrap(), inject(WORKLOADS, &[]).1);
 }
+
+#[test]
+fn the_version_of_the_cluster_decides_where_the_agent_stands() {
+    let (code, out, log) = inject(WORKLOADS, &["--kubernetes-version", "1.28"]);
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("CronJob/nightly in team-a: not injected: needs-native-sidecar: "), "{log}");
+    let last = |pod: &Value| pod["spec"]["containers"].as_array().unwrap().last().unwrap()["name"].clone();
+    let agents = pods(&out).iter().filter(|pod| last(pod) == "prometheus-agent").count();
+    assert_eq!(agents, 8, "all but the Job's and the CronJob's");
+}
