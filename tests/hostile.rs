@@ -10,18 +10,8 @@ use promsidecar::admission::json::Field;
 use promsidecar::admission::pod::PodView;
 use promsidecar::admission::{Answer, Policy, admit};
 use serde_json::{Value, json};
+use support::input::TEMPLATE;
 use support::{catalog, patched, reviews};
-
-const TEMPLATE: &str = "
-apiVersion: monitoring.coreos.com/v1alpha1
-kind: PrometheusAgent
-metadata:
-  name: shop
-  namespace: team-a
-  annotations: {operator.prometheus.io/controller-id: promsidecar}
-spec:
-  podMonitorSelector: {}
-";
 
 fn policy() -> Policy {
     Policy { native_sidecars: true, ..Policy::default() }

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::contract::faults;
 use super::{catalog, patched, reviews, strict};
 
-const TEMPLATE: &str = "
+/// A template that any pod of its namespace gets.
+pub(crate) const TEMPLATE: &str = "
 apiVersion: monitoring.coreos.com/v1alpha1
 kind: PrometheusAgent
 metadata:
