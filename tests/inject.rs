@@ -225,6 +225,14 @@ fn the_namespace_of_a_manifest_counts_before_the_flag() {
     let (code, _, log) = inject(&pod("shop", Some("team-b")), &[]);
     assert_eq!(code, 1, "{log}");
     assert!(log.contains("Pod/p in team-b: not injected: template-not-found: "), "{log}");
+    // The same flags mean the same to those who ask why.
+    let explain = ["explain", "-f", "-", "-t", TEMPLATES, "-n", "team-a"];
+    let (code, out, log) = run(&explain, &pod("shop", Some("team-b")));
+    assert_eq!(code, 1, "{log}");
+    assert!(
+        out.starts_with("Pod/p in team-b\n") && out.contains("not injected: template-not-found"),
+        "{out}"
+    );
     let (code, out, log) = inject("kind: A\n", &["-n", "Team A!"]);
     assert_eq!((code, &*out), (2, ""), "{log}");
 }

@@ -32,12 +32,8 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// Reads the folder. An object that cannot be read is an error here: there is no last good version to fall back to.
-    pub fn load(&self) -> anyhow::Result<(Catalog, Policy)> {
-        self.load_beside(Vec::new())
-    }
-
-    /// The same, where the manifests at hand may have templates and namespaces in them too.
+    /// Reads the folder, and the templates and namespaces among the manifests at hand. An object that cannot be read is an
+    /// error here: there is no last good version to fall back to.
     pub fn load_beside(&self, manifests: Vec<(String, Vec<Document>)>) -> anyhow::Result<(Catalog, Policy)> {
         let mut files = documents::Files::new();
         if let Some(templates) = &self.templates {

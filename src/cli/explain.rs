@@ -100,9 +100,7 @@ fn explain_manifests(
     for file in input::manifests(path)? {
         read.push((input::shown(&file), input::documents(&file)?));
     }
-    // Templates that are named win: manifests that are explained may hold others of the same names.
-    let alone = cluster.templates.is_none();
-    let (catalog, policy) = if alone { cluster.load_beside(read.clone())? } else { cluster.load()? };
+    let (catalog, policy) = cluster.load_beside(read.clone())?;
     let mut explained = Vec::new();
     let mut pods = 0;
     let mut refused = false;
@@ -111,7 +109,7 @@ fn explain_manifests(
             let Some(pod) = workload::pod(&document.object) else { continue };
             pods += 1;
             let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str);
-            let namespace = cluster.namespace.as_deref().or(namespace).unwrap_or("default");
+            let namespace = namespace.or(cluster.namespace.as_deref()).unwrap_or("default");
             let bytes = serde_json::to_vec(&pod)?;
             let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
             let place = || format!("{file}: document {}", document.number);
