@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the control plane that the tests run into .cache/tools/kubernetes-vVERSION/ of the repository: etcd,
-# kube-apiserver, kube-controller-manager, kube-scheduler and kubectl, from the Go module in kubernetes/.
+# Builds the cluster that the tests run into .cache/tools/kubernetes-vVERSION/ of the repository: etcd, kube-apiserver,
+# kube-controller-manager, kube-scheduler, kubelet and kubectl, from the Go module in kubernetes/.
 #
 #   tests/tools/kubernetes.sh
 #
@@ -22,7 +22,7 @@ stamped=k8s.io/component-base/version
 ldflags="-s -w -X $stamped.gitVersion=$version -X $stamped.gitMajor=1 -X $stamped.gitMinor=$minor"
 ldflags+=" -X $stamped.gitTreeState=clean -X $stamped.gitCommit=unknown -X $stamped.buildDate=1970-01-01T00:00:00Z"
 flags=(-mod=readonly -trimpath -buildvcs=false -ldflags "$ldflags")
-binaries=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl)
+binaries=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl)
 # Static binaries, and no go.work of a parent has a say.
 export CGO_ENABLED=0 GOWORK=off
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Builds slim prometheus and promtool from their Go module into .cache/tools/prometheus-vVERSION/ of the repository.
 #
-#   tests/tools/prometheus.sh [VERSION]     VERSION: 3.MINOR.PATCH, 3.11 or newer, default 3.13.5
+#   tests/tools/prometheus.sh VERSION     such as 3.13.5; the tests use those of prometheus.versions
 #
 # Slim means: only static, file and HTTP discovery, no web pages.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
-version=${1:-3.13.5}
-# The tag remove_all_sd came with 3.11; without it, one dependency of nomad's discovery cannot be had as a module.
-[[ $version =~ ^3\.(1[1-9]|[2-9][0-9])\.([0-9]+)$ ]] || fail "\"$version\" is not a version such as 3.13.5 (3.11 or newer)"
+version=${1:-}
+[[ $version =~ ^3\.([0-9]|[1-9][0-9])\.(0|[1-9][0-9]*)$ ]] || fail "\"$version\" is not a version such as 3.13.5"
+minor=${BASH_REMATCH[1]}
 # Release 3.MINOR.PATCH is the module version v0.3MINOR.PATCH, MINOR in two digits.
-module_version=v0.3${BASH_REMATCH[1]}.${BASH_REMATCH[2]}
+module_version=$(printf 'v0.3%02d.%d' "$minor" "${BASH_REMATCH[2]}")
 
 need_go "Prometheus $version"
 
@@ -30,6 +30,8 @@ build() {
   # The module cache is read-only, and the build has to complete go.sum.
   cp -R "$source" "$1/source"
   chmod -R u+w "$1/source"
+  # Which discoveries are compiled in: a choice of tags since 3.10, one list before; minimum.go stays.
+  ((minor >= 10)) || rm "$1/source/plugins/plugins.go"
   # The module ships a go.work that names directories which are not in it.
   (cd "$1/source" && GOWORK=off go build -mod=mod "${flags[@]}" -o "$1/bin/" ./cmd/prometheus ./cmd/promtool)
 }

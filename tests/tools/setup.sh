@@ -20,6 +20,8 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-"$tests_tools/prometheus.sh"
+while read -r version; do
+  "$tests_tools/prometheus.sh" "$version"
+done <"$tests_tools/prometheus.versions"
 "$tests_tools/oracle.sh"
 "$tests_tools/kubernetes.sh"
