@@ -90,6 +90,11 @@ impl ControlPlane {
         path
     }
 
+    /// The administrator's.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
     /// Runs kubectl as administrator with this input.
     pub(crate) async fn kubectl(&self, arguments: &[&str], input: &str) -> Printed {
         let mut command = Command::new(tool("kubectl"));
@@ -97,7 +102,7 @@ impl ControlPlane {
             .env_clear()
             .env("HOME", &self.directory)
             .arg("--kubeconfig")
-            .arg(self.directory.join("admin.kubeconfig"))
+            .arg(self.kubeconfig())
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
