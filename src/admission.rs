@@ -27,7 +27,7 @@ pub mod status;
 mod targets;
 
 use catalog::Catalog;
-use decision::{Decision, Refusal, Verdict};
+use decision::{Decision, Missing, Refusal, Verdict};
 use owner::Workload;
 use pod::PodView;
 use reason::Reason;
@@ -77,6 +77,8 @@ pub struct Outcome {
     pub reason: Option<Reason>,
     /// For the log: who and why. Absent for silent outcomes and for injections.
     pub refusal: Option<RefusalLog>,
+    /// What was not there and would have changed the decision.
+    pub missing: Option<Box<Missing>>,
 }
 
 /// How a review ended.
@@ -99,6 +101,16 @@ pub struct RefusalLog {
     pub workload: String,
     /// The true detail.
     pub detail: String,
+}
+
+impl Answer {
+    /// What the catalog did not have.
+    pub fn missing(&self) -> Option<&Missing> {
+        match self {
+            Self::Reviewed { outcome, .. } | Self::Failed { outcome, .. } => outcome.missing.as_deref(),
+            Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 /// Answers one review.
@@ -136,19 +148,20 @@ fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_
             ];
             let warnings = injected.warnings.iter().map(warning).collect();
             let response = Response { denied: None, warnings, audit, patch: Some(injected.patch) };
-            let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None };
+            let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None, missing: None };
             reviewed(uid, &response, outcome)
         }
-        Verdict::Refuse(refusal) => refuse(uid, namespace, pod, &refusal, decision.required),
+        Verdict::Refuse(refusal) => refuse(uid, namespace, pod, refusal, decision.required),
     }
 }
 
-fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, required: bool) -> Answer {
+fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: Refusal, required: bool) -> Answer {
     let reason = refusal.reason;
     if reason.is_silent() {
         let warnings = refusal.warning.iter().map(warning).collect();
         let response = Response { warnings, ..Response::default() };
-        return reviewed(uid, &response, Outcome::skipped(Some(reason), None));
+        let outcome = Outcome { missing: refusal.missing, ..Outcome::skipped(Some(reason), None) };
+        return reviewed(uid, &response, outcome);
     }
     // Names are only checked after admission: what they hold must not break out of a log line, nor fill it.
     let log = RefusalLog {
@@ -168,7 +181,8 @@ fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, requ
     ];
     let (told, detail) = refusal.public();
     let mut response = Response { audit, ..Response::default() };
-    let mut outcome = Outcome::skipped(Some(reason), Some(log));
+    let mut outcome =
+        Outcome { missing: refusal.missing.clone(), ..Outcome::skipped(Some(reason), Some(log)) };
     if denied {
         let fix = told.row().fix;
         response.denied = Some(one_line(&format_args!("{}: {detail}; {fix}", told.word()), 1024));
@@ -192,6 +206,6 @@ fn reviewed(uid: &str, response: &Response, outcome: Outcome) -> Answer {
 
 impl Outcome {
     const fn skipped(reason: Option<Reason>, refusal: Option<RefusalLog>) -> Self {
-        Self { kind: OutcomeKind::Skipped, reason, refusal }
+        Self { kind: OutcomeKind::Skipped, reason, refusal, missing: None }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod cli;
+pub mod cluster;
 pub mod manifest;
 pub mod metrics;
 pub mod mounted;

@@ -4,6 +4,7 @@
 //! from an enum of this crate; no names of pods, namespaces or templates.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -64,6 +65,29 @@ impl Limit {
     }
 }
 
+/// How a wait for what had not arrived yet ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// It came.
+    Found,
+    /// It did not come in time.
+    InVain,
+    /// Too many waited already.
+    Full,
+}
+
+impl Wait {
+    const ALL: [Self; 3] = [Self::Found, Self::InVain, Self::Full];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::InVain => "in-vain",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// How good a template is, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemplateState {
@@ -116,6 +140,16 @@ struct LimitLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
     state: &'static str,
 }
@@ -127,6 +161,8 @@ pub struct Metrics {
     latency: Histogram,
     in_flight: Gauge,
     rejected: Family<LimitLabels, Counter>,
+    waits: Family<WaitLabels, Counter>,
+    staleness: Family<SourceLabels, Gauge<f64, AtomicU64>>,
     templates: Family<StateLabels, Gauge>,
     certificate_expiry: Gauge,
 }
@@ -145,6 +181,8 @@ impl Default for Metrics {
             latency: Histogram::new(LATENCY_BUCKETS),
             in_flight: Gauge::default(),
             rejected: Family::default(),
+            waits: Family::default(),
+            staleness: Family::default(),
             templates: Family::default(),
             certificate_expiry: Gauge::default(),
         };
@@ -176,6 +214,17 @@ impl Metrics {
             "Requests and connections turned away by a limit",
             self.rejected.clone(),
         );
+        registry.register(
+            "admission_waits",
+            "Reviews that waited for a namespace or template to arrive, by result",
+            self.waits.clone(),
+        );
+        registry.register_with_unit(
+            "source_staleness",
+            "For how long what is known of the cluster may be out of date; 0 while it is in order",
+            Unit::Seconds,
+            self.staleness.clone(),
+        );
         registry.register("templates", "Templates by state", self.templates.clone());
         registry.register_with_unit(
             "certificate_expiry_timestamp",
@@ -191,6 +240,9 @@ impl Metrics {
         // Zeros from the start, so that rates are right for the first event too.
         for limit in Limit::ALL {
             let _ = self.rejected.get_or_create(&LimitLabels { limit: limit.word() });
+        }
+        for result in Wait::ALL {
+            let _ = self.waits.get_or_create(&WaitLabels { result: result.word() });
         }
         let _ = self.reviews.get_or_create(&ReviewLabels { outcome: "injected", reason: "none" });
         self
@@ -232,13 +284,25 @@ impl Metrics {
         self.rejected.get_or_create(&LimitLabels { limit: limit.word() }).inc();
     }
 
+    /// Counts a review that waited, or would have.
+    pub fn waited(&self, result: Wait) {
+        self.waits.get_or_create(&WaitLabels { result: result.word() }).inc();
+    }
+
     /// Sets the expiry of the serving certificate, in seconds since the epoch.
     pub fn certificate_expiry(&self, timestamp: i64) {
         self.certificate_expiry.set(timestamp);
     }
 
-    /// The text of every metric; templates are counted from `catalog`.
-    pub fn encode(&self, catalog: &Catalog) -> Result<String, fmt::Error> {
+    /// The text of every metric; templates are counted from `catalog`, `staleness` is that of their source.
+    pub fn encode(
+        &self,
+        catalog: &Catalog,
+        staleness: &[(&'static str, Duration)],
+    ) -> Result<String, fmt::Error> {
+        for (source, stale_for) in staleness {
+            self.staleness.get_or_create_owned(&SourceLabels { source }).set(stale_for.as_secs_f64());
+        }
         for state in TemplateState::ALL {
             let count = catalog.templates().filter(|entry| TemplateState::of(entry) == state).count();
             let gauge = self.templates.get_or_create_owned(&StateLabels { state: state.word() });
@@ -281,8 +345,12 @@ mod tests {
     #[test]
     fn every_metric_is_exposed_by_its_documented_name() {
         let metrics = Metrics::default();
-        let outcome =
-            Outcome { kind: OutcomeKind::Denied, reason: Some(Reason::TemplateNotFound), refusal: None };
+        let outcome = Outcome {
+            kind: OutcomeKind::Denied,
+            reason: Some(Reason::TemplateNotFound),
+            refusal: None,
+            missing: None,
+        };
         metrics.review(&Answer::Reviewed { body: Vec::new(), outcome: outcome.clone() });
         metrics.review(&Answer::Failed { message: String::new(), outcome });
         metrics.review(&Answer::Unreadable { message: String::new() });
@@ -295,6 +363,7 @@ mod tests {
         let mut catalog = Catalog::default();
         catalog.insert_template(TemplateEntry {
             id: TemplateId { namespace: "team-a".to_owned(), name: "agent".to_owned() },
+            uid: String::new(),
             claimed: true,
             deleting: false,
             allowed_namespaces: AllowedNamespaces::parse(None),
@@ -302,7 +371,8 @@ mod tests {
             violation: Some("spec: bad".to_owned()),
         });
 
-        let text = metrics.encode(&catalog).unwrap();
+        metrics.waited(super::Wait::Found);
+        let text = metrics.encode(&catalog, &[("templates", Duration::from_millis(1500))]).unwrap();
         drop(guard);
         let version = env!("CARGO_PKG_VERSION");
         for line in [
@@ -317,6 +387,9 @@ mod tests {
             "promsidecar_admission_in_flight 1",
             "promsidecar_admission_rejected_total{limit=\"in-flight\"} 1",
             "promsidecar_admission_rejected_total{limit=\"connections\"} 0",
+            "promsidecar_admission_waits_total{result=\"found\"} 1",
+            "promsidecar_admission_waits_total{result=\"in-vain\"} 0",
+            "promsidecar_source_staleness_seconds{source=\"templates\"} 1.5",
             "promsidecar_templates{state=\"invalid\"} 1",
             "promsidecar_templates{state=\"valid\"} 0",
             "promsidecar_certificate_expiry_timestamp_seconds 1800000000",

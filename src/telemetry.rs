@@ -18,6 +18,9 @@ pub enum LogFormat {
     Text,
 }
 
+/// Silent unless asked for by name: what fails there is returned to us, and logged once for each cause.
+const SILENT: &str = "kube_client=off,kube_runtime=off";
+
 /// Reads `--log-level`: `info`, or directives such as `info,promsidecar=debug`.
 pub fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
     // A word alone is a target's name to the parser: a mistyped level would turn every other log line off.
@@ -29,7 +32,7 @@ pub fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .with_regex(false)
-        .parse(directives)
+        .parse(format!("{SILENT},{directives}"))
         .map_err(Into::into)
 }
 
@@ -68,9 +71,19 @@ mod tests {
 
     #[test]
     fn directives_are_read_and_nonsense_is_refused() {
-        assert_eq!(filter("warn").unwrap().to_string(), "warn");
-        assert_eq!(filter("info,promsidecar=debug").unwrap().to_string(), "promsidecar=debug,info");
-        assert_eq!(filter("off").unwrap().to_string(), "off");
+        for (text, read) in [
+            ("warn", "kube_runtime=off,kube_client=off,warn"),
+            ("info,promsidecar=debug", "promsidecar=debug,kube_runtime=off,kube_client=off,info"),
+            ("off", "kube_runtime=off,kube_client=off,off"),
+            ("info,kube_client=debug", "kube_client=debug,kube_runtime=off,info"),
+        ] {
+            let mut read: Vec<_> = read.split(',').collect();
+            let filter = filter(text).unwrap().to_string();
+            let mut found: Vec<_> = filter.split(',').collect();
+            read.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, read, "{text}");
+        }
         assert!(filter("promsidecar=loud").is_err());
         for (text, word) in [("loud", "loud"), ("", ""), ("info,", ""), ("inof,promsidecar=debug", "inof")] {
             assert_eq!(filter(text).unwrap_err().to_string(), format!("{word:?} is no level"));

@@ -63,6 +63,8 @@ impl Default for Settings {
 pub struct Template {
     /// Namespace and name.
     pub id: TemplateId,
+    /// `metadata.uid`, empty where the object has none (files).
+    pub uid: String,
     /// `metadata.generation`, 0 where the object has none (files).
     pub generation: i64,
     /// Whether the object carries our controller id.
@@ -146,6 +148,7 @@ impl Template {
         let spec = spec(object, &mut findings);
         Ok(Self {
             id: TemplateId { namespace: namespace.to_owned(), name: name.to_owned() },
+            uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
             generation: generation.and_then(Value::as_i64).unwrap_or_default(),
             claimed: annotation(names::CONTROLLER_ID).as_deref() == Some(settings.controller_id.as_str()),
             deleting: metadata.get("deletionTimestamp").is_some_and(|timestamp| !timestamp.is_null()),

@@ -5,11 +5,15 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
 use crate::admission::{self, Answer, Policy};
 use crate::store::Store;
 
 pub mod admin;
 pub mod certificate;
+mod cold;
 pub mod config;
 mod connection;
 mod descriptors;
@@ -23,6 +27,11 @@ pub mod tls;
 pub trait Admit: Send + Sync {
     /// The answer to `body`.
     fn admit(&self, body: &[u8]) -> Answer;
+
+    /// Told whenever the same body may get another answer. `None`: nobody is told, and nobody waits.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
 }
 
 /// Any function of the body, for tests.
@@ -36,12 +45,16 @@ impl<F: Fn(&[u8]) -> Answer + Send + Sync> Admit for F {
 pub struct Core {
     /// Templates and namespaces.
     pub store: Arc<dyn Store>,
-    /// The operator's choices.
-    pub policy: Policy,
+    /// The operator's choices, and what was found out about the cluster.
+    pub policy: Arc<ArcSwap<Policy>>,
 }
 
 impl Admit for Core {
     fn admit(&self, body: &[u8]) -> Answer {
-        admission::admit(body, &self.store.catalog(), &self.policy)
+        admission::admit(body, &self.store.catalog(), &self.policy.load())
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.store.changes()
     }
 }

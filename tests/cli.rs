@@ -129,7 +129,7 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["certs", "--out", out, "-o", "yaml"],
         &["completions", "csh"],
         &["man", "--out", ""],
-        &["webhook"],
+        &["webhook", "--templates", "examples", "--kubeconfig", "config"],
         &["webhook", "--templates", "examples", "-o", "json"],
         &["webhook", "--templates", "examples", "--print-config", "-o", "yaml"],
         &["demo", "--fast"],

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use control_plane::ControlPlane;
+use control_plane::definitions::{agents, define};
 use control_plane::https::PATIENCE;
 use control_plane::leash::Leash;
 use serde_json::{Value, json};
@@ -51,18 +52,6 @@ async fn prometheus_operator_leaves_a_template_alone_for_as_long_as_it_is_claime
     wait_for_stateful_set(plane, &mut operator, "prom-agent-claimed").await;
 }
 
-/// Installs the definitions that come with the operator.
-async fn define(plane: &ControlPlane) {
-    let module = support::oracle::module("github.com/prometheus-operator/prometheus-operator");
-    let definitions = module.join("example/prometheus-operator-crd");
-    let folder = definitions.to_str().unwrap();
-    let applied = plane.kubectl(&["apply", "--server-side", "-f", folder], "").await;
-    assert_eq!(applied.code, 0, "{applied:?}");
-    let established =
-        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder], "").await;
-    assert_eq!(established.code, 0, "{established:?}");
-}
-
 /// Creates an agent, claimed by the controller of this id; gives it as it is stored.
 async fn create(plane: &ControlPlane, name: &str, controller: Option<&str>) -> Value {
     let mut agent = json!({
@@ -74,7 +63,7 @@ async fn create(plane: &ControlPlane, name: &str, controller: Option<&str>) -> V
     if let Some(id) = controller {
         agent["metadata"]["annotations"] = json!({"operator.prometheus.io/controller-id": id});
     }
-    plane.api.create(&agent_path(""), &agent).await
+    plane.api.create(&agents(NAMESPACE), &agent).await
 }
 
 async fn edit(plane: &ControlPlane, name: &str, change: &Value) {
@@ -83,8 +72,7 @@ async fn edit(plane: &ControlPlane, name: &str, change: &Value) {
 }
 
 fn agent_path(name: &str) -> String {
-    let list = format!("/apis/monitoring.coreos.com/v1alpha1/namespaces/{NAMESPACE}/prometheusagents");
-    if name.is_empty() { list } else { format!("{list}/{name}") }
+    format!("{}/{name}", agents(NAMESPACE))
 }
 
 /// Without what the API server counts by itself.

@@ -367,7 +367,7 @@ fn the_pod_shown_in_the_readme_has_the_names_of_the_code() {
 #[test]
 fn the_architecture_names_every_limit_that_is_counted() {
     let text = read("ARCHITECTURE.md");
-    let metrics = Metrics::default().encode(&Catalog::default()).expect("metrics can be written");
+    let metrics = Metrics::default().encode(&Catalog::default(), &[]).expect("metrics can be written");
     let limits: BTreeSet<&str> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("promsidecar_admission_rejected_total{limit=\""))

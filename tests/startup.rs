@@ -218,10 +218,11 @@ fn what_cannot_start_exits_3_and_says_which_flag_and_what_to_do() {
 }
 
 /// Values of each flag that cannot be used, with what the message tells to do instead.
-const UNUSABLE: [(&str, &[&str], &str); 22] = [
+const UNUSABLE: [(&str, &[&str], &str); 23] = [
     ("listen", &["", "8443", ":8443", "host:1", "0.0.0.0:65536", "[::]"], "such as 0.0.0.0:8443"),
     ("admin-listen", &["", "8081", "0.0.0.0:-1"], "such as 0.0.0.0:8443"),
     ("templates", &[""], "expected a path"),
+    ("kubeconfig", &[""], "expected a path"),
     ("kubernetes-version", &["", "new", "1", "-1.33"], "such as 1.33"),
     ("default-template", &["", "agent", "a/b/c", "A/b"], "want NAMESPACE/NAME"),
     ("exclude-namespace", &["", "a,,b", "Team", "a b"], "expected the name of a namespace"),
@@ -271,6 +272,36 @@ fn a_value_that_cannot_be_used_exits_2_and_the_message_names_flag_value_and_fix(
             }
             let variable = format!("PROMSIDECAR_{}", flag.to_uppercase().replace('-', "_"));
             check(program(&["webhook"]).env(variable, value), flag, value, fix);
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_is_not_known_ends_the_start_and_the_message_names_every_way_to_name_one() {
+    let home = tempfile::tempdir().unwrap();
+    let flags = ["webhook", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+    let outside = |flags: &[&str]| {
+        let mut command = program(flags);
+        command.env("HOME", home.path()).env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
+        run(&mut command)
+    };
+    let (code, text) = outside(&flags);
+    assert_eq!(code, Some(3), "{text}");
+    for part in ["run in a pod", "--kubeconfig", "KUBECONFIG", "--templates", "No such file"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    let file = home.path().join("config");
+    let kubeconfig = format!("--kubeconfig={}", file.display());
+    for (content, why) in
+        [(None, "No such file"), (Some("a: ["), "unclosed bracket"), (Some("{}"), "current context")]
+    {
+        if let Some(content) = content {
+            fs::write(&file, content).unwrap();
+        }
+        let (code, text) = outside(&[&flags[..], &[&kubeconfig]].concat());
+        assert_eq!(code, Some(3), "{text}");
+        for part in [&format!("--kubeconfig {}: cannot be used", file.display()), why] {
+            assert!(text.contains(part), "{part} is missing in {text}");
         }
     }
 }

@@ -223,7 +223,7 @@ async fn who_holds_every_connection_keeps_callers_out_until_the_deadline_and_kep
     let mut held = Vec::new();
     until("one is above the bound", || {
         held.push(std::net::TcpStream::connect(server.webhook).unwrap());
-        let text = server.metrics.encode(&Catalog::default()).unwrap();
+        let text = server.metrics.encode(&Catalog::default(), &[]).unwrap();
         let rejected = !text.contains("promsidecar_admission_rejected_total{limit=\"connections\"} 0\n");
         async move { rejected }
     })

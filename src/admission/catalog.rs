@@ -9,13 +9,14 @@ use super::sidecar::Sidecar;
 use crate::names;
 use crate::template::agent::TemplateId;
 
-/// An immutable snapshot; stores swap whole snapshots, so a request sees one consistent state.
+/// An immutable snapshot; stores swap whole snapshots, so a request sees one consistent state. A clone shares what is not
+/// changed afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     /// Templates by namespace, then name.
-    templates: BTreeMap<String, BTreeMap<String, Arc<TemplateEntry>>>,
+    templates: Arc<BTreeMap<String, BTreeMap<String, Arc<TemplateEntry>>>>,
     /// Metadata by namespace name.
-    namespaces: HashMap<String, Arc<NamespaceMeta>>,
+    namespaces: Arc<HashMap<String, Arc<NamespaceMeta>>>,
 }
 
 /// One `PrometheusAgent`, claimed or not.
@@ -23,6 +24,8 @@ pub struct Catalog {
 pub struct TemplateEntry {
     /// Namespace and name.
     pub id: TemplateId,
+    /// `metadata.uid`; empty for objects in files.
+    pub uid: String,
     /// Whether the object carries our controller id.
     pub claimed: bool,
     /// Whether the object has a deletion timestamp.
@@ -120,13 +123,42 @@ pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
 impl Catalog {
     /// Adds or replaces a template.
     pub fn insert_template(&mut self, entry: TemplateEntry) {
-        let by_name = self.templates.entry(entry.id.namespace.clone()).or_default();
+        let by_namespace = Arc::make_mut(&mut self.templates);
+        let by_name = by_namespace.entry(entry.id.namespace.clone()).or_default();
         by_name.insert(entry.id.name.clone(), Arc::new(entry));
+    }
+
+    /// Removes a template, if it is there.
+    pub fn remove_template(&mut self, id: &TemplateId) {
+        let by_namespace = Arc::make_mut(&mut self.templates);
+        if let Some(by_name) = by_namespace.get_mut(&id.namespace) {
+            by_name.remove(&id.name);
+            if by_name.is_empty() {
+                by_namespace.remove(&id.namespace);
+            }
+        }
     }
 
     /// Adds or replaces a namespace.
     pub fn insert_namespace(&mut self, name: String, meta: NamespaceMeta) {
-        self.namespaces.insert(name, Arc::new(meta));
+        Arc::make_mut(&mut self.namespaces).insert(name, Arc::new(meta));
+    }
+
+    /// Removes a namespace, if it is there. Its templates are removed one by one, as they are deleted.
+    pub fn remove_namespace(&mut self, name: &str) {
+        Arc::make_mut(&mut self.namespaces).remove(name);
+    }
+
+    /// The same templates without a namespace, to be filled anew.
+    #[must_use]
+    pub fn without_namespaces(&self) -> Self {
+        Self { templates: Arc::clone(&self.templates), namespaces: Arc::default() }
+    }
+
+    /// The same namespaces without a template, to be filled anew.
+    #[must_use]
+    pub fn without_templates(&self) -> Self {
+        Self { templates: Arc::default(), namespaces: Arc::clone(&self.namespaces) }
     }
 
     /// The template of that name.

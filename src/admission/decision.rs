@@ -63,12 +63,30 @@ pub struct Refusal {
     pub told: Option<(Reason, String)>,
     /// A warning for an injected pod that needs no patch but attention.
     pub warning: Option<String>,
+    /// What was not there and would have changed the decision.
+    pub missing: Option<Box<Missing>>,
+}
+
+/// What the catalog does not have. It may be on its way: objects that are applied together arrive within milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// The namespace, or its wish.
+    Namespace(String),
+    /// A template that was named.
+    Template(TemplateId),
+    /// Any template that applies in this namespace.
+    AnyTemplate(String),
 }
 
 impl Refusal {
     /// A refusal whose truth everybody may know.
     pub const fn new(reason: Reason, detail: String) -> Self {
-        Self { reason, detail, told: None, warning: None }
+        Self { reason, detail, told: None, warning: None, missing: None }
+    }
+
+    /// The same for the lack of something.
+    pub(super) fn for_lack_of(self, missing: Missing) -> Self {
+        Self { missing: Some(Box::new(missing)), ..self }
     }
 
     const fn silent(reason: Reason) -> Self {
@@ -181,7 +199,7 @@ impl<'a> Walk<'a> {
         pod: &'a PodView<'a>,
         bad_required: Option<InvalidValue<'a>>,
     ) -> Result<Injection<'a>, Refusal> {
-        let wanted = self.asked(pod, scope.meta)?;
+        let wanted = self.asked(scope, pod)?;
         self.injected_before(pod)?;
         self.place(scope, pod)?;
         let hints = self.values(wanted, bad_required, pod)?;
@@ -222,10 +240,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Rows 1 and 2.
-    fn asked(&mut self, pod: &'a PodView<'a>, meta: &'a NamespaceMeta) -> Result<Wanted<'a>, Refusal> {
-        let wanted = Wanted::of(pod, meta);
+    fn asked(&mut self, scope: &Scope<'a, '_>, pod: &'a PodView<'a>) -> Result<Wanted<'a>, Refusal> {
+        let wanted = Wanted::of(pod, scope.meta);
         let finding = match wanted {
-            Wanted::Nothing => return Err(Refusal::silent(Reason::NotRequested)),
+            Wanted::Nothing => {
+                let missing = Missing::Namespace(scope.namespace.to_owned());
+                return Err(Refusal::silent(Reason::NotRequested).for_lack_of(missing));
+            }
             Wanted::Declined(_) => Finding::Nothing,
             Wanted::Template(reference, source) => Finding::Asked(source, Some(reference)),
             Wanted::Any(source) => Finding::Asked(source, None),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::catalog::TemplateEntry;
-use super::decision::{Refusal, Scope};
+use super::decision::{Missing, Refusal, Scope};
 use super::reason::Reason;
 use super::request::{Reference, Wanted};
 use crate::template::agent::TemplateId;
@@ -38,7 +38,10 @@ fn named<'a>(scope: &Scope<'a, '_>, reference: Reference<'_>) -> Result<&'a Temp
         }
     };
     let entry = scope.catalog.template(home, reference.name);
-    let entry = entry.ok_or_else(|| Refusal::new(Reason::TemplateNotFound, not_found()))?;
+    let entry = entry.ok_or_else(|| {
+        let id = TemplateId { namespace: home.to_owned(), name: reference.name.to_owned() };
+        Refusal::new(Reason::TemplateNotFound, not_found()).for_lack_of(Missing::Template(id))
+    })?;
     usable(scope, entry).map_err(|mut refusal| {
         refusal.told = foreign.then(|| (Reason::TemplateNotFound, not_found()));
         refusal
@@ -104,7 +107,8 @@ fn only<'a>(scope: &Scope<'a, '_>) -> Result<&'a TemplateEntry, Refusal> {
             unclaimed.join(", ")
         )
     };
-    Err(Refusal::new(Reason::TemplateNotFound, detail))
+    let missing = Missing::AnyTemplate(namespace.to_owned());
+    Err(Refusal::new(Reason::TemplateNotFound, detail).for_lack_of(missing))
 }
 
 /// The template of `--default-template`. The pod's owner did not name it, so nothing told to them does.
@@ -114,7 +118,8 @@ fn default<'a>(scope: &Scope<'a, '_>, id: &TemplateId) -> Result<&'a TemplateEnt
     let found = match entry {
         Some(entry) => usable(scope, entry).map(|()| &**entry),
         None => {
-            Err(Refusal::new(Reason::TemplateNotFound, format!("the default template {id} does not exist")))
+            let detail = format!("the default template {id} does not exist");
+            Err(Refusal::new(Reason::TemplateNotFound, detail).for_lack_of(Missing::Template(id.clone())))
         }
     };
     found.map_err(|mut refusal| {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use super::settings::SettingsArgs;
@@ -155,7 +156,8 @@ impl Webhook {
             Arc::new(Embedded::build(&settings)?)
         };
         let policy = Policy { native_sidecars: true, ..Policy::default() };
-        let admit = Arc::new(Core { store: Arc::clone(&store), policy });
+        let admit =
+            Arc::new(Core { store: Arc::clone(&store), policy: Arc::new(ArcSwap::from_pointee(policy)) });
         let status = Status { store, certificate: slot, metrics, shutdown: shutdown.clone() };
         supervisor
             .spawn("serving", server::serve(listeners, admit, status, Limits::default(), Duration::ZERO));

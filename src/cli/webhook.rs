@@ -16,7 +16,7 @@ use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
 use super::values;
 use crate::telemetry::{self, LogFormat};
-use crate::webhook::config::{Certificate, Config, Limits};
+use crate::webhook::config::{Certificate, Config, Limits, Templates};
 use crate::webhook::run;
 
 pub mod print;
@@ -33,10 +33,13 @@ pub struct Args {
     /// Address of /livez, /readyz and /metrics, plain HTTP.
     #[arg(long, env = "PROMSIDECAR_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS:PORT", value_parser = values::listen)]
     admin_listen: SocketAddr,
-    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent` and Namespace objects; changes are followed. An object
-    /// without a namespace is in `default`.
+    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent` and Namespace objects, in place of a cluster's; changes
+    /// are followed. An object without a namespace is in `default`.
     #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,
+    /// Kubeconfig of the cluster whose templates and namespaces are followed. [default: that of the pod, or of kubectl]
+    #[arg(long, env = "PROMSIDECAR_KUBECONFIG", value_name = "FILE", value_parser = values::path)]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -124,8 +127,16 @@ impl TlsArgs {
 impl Args {
     /// The configuration that these flags mean; the error names flag, value and fix.
     pub fn to_config(&self) -> anyhow::Result<Config> {
-        let Some(templates) = self.templates.clone() else {
-            bail!("--templates is not set: name a directory with PrometheusAgent and Namespace manifests");
+        let templates = match (&self.templates, &self.kubeconfig) {
+            (Some(directory), None) => Templates::Directory(directory.clone()),
+            (None, kubeconfig) => Templates::Cluster {
+                kubeconfig: kubeconfig.clone(),
+                look_up: self.policy.kubernetes_version.is_none(),
+            },
+            (Some(_), Some(kubeconfig)) => bail!(
+                "--kubeconfig {} has no effect with --templates: remove one of the two",
+                kubeconfig.display()
+            ),
         };
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             bail!("--admin-listen {} is the address of --listen: choose another port", self.admin_listen);

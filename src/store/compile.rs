@@ -21,6 +21,8 @@ pub fn compile(
     previous: Option<&TemplateEntry>,
 ) -> Result<Compiled, ReadError> {
     let template = Template::read(object, settings)?;
+    // Another object of the same name is another template.
+    let previous = previous.filter(|previous| previous.uid == template.uid);
     let published = previous.and_then(|previous| previous.sidecar.clone());
     let (sidecar, violations) = match template.claimed.then(|| validate::validate(&template, settings)) {
         None => (None, Vec::new()),
@@ -31,6 +33,7 @@ pub fn compile(
     };
     let entry = TemplateEntry {
         id: template.id,
+        uid: template.uid,
         claimed: template.claimed,
         deleting: template.deleting,
         allowed_namespaces: AllowedNamespaces::parse(template.allowed_namespaces.as_deref()),
@@ -116,6 +119,18 @@ mod tests {
         assert!(hash(&mended).is_some() && mended.violation.is_none());
         assert_ne!(hash(&mended), hash(&good));
         assert_eq!(hash(&compiled(&template("2.55.0", false), None)), None);
+    }
+
+    #[test]
+    fn nothing_of_a_template_outlives_it_in_another_of_the_same_name() {
+        let with_uid = |uid: &str, version: &str| {
+            let mut object = template(version, false);
+            object["metadata"]["uid"] = json!(uid);
+            object
+        };
+        let good = compiled(&with_uid("1", "3.13.5"), None);
+        assert!(hash(&compiled(&with_uid("1", "2.55.0"), Some(&good))).is_some());
+        assert_eq!(hash(&compiled(&with_uid("2", "2.55.0"), Some(&good))), None);
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl FileStore {
         if changed {
             let previous = self.catalog.load();
             let built = documents::build(&state.good, &self.settings, &previous);
-            log_violations(&previous, &built.catalog);
+            super::log_violations(&previous, &built.catalog);
             let (templates, files) = (built.catalog.templates().count(), state.good.len());
             tracing::info!(templates, files, "templates read");
             if templates == 0 {
@@ -198,18 +198,6 @@ impl State {
             tracing::info!(file, document, "manifest mended");
         }
         self.logged = problems;
-    }
-}
-
-/// Logs violations of templates that are new or differ from before.
-fn log_violations(before: &Catalog, now: &Catalog) {
-    for entry in now.templates() {
-        let known =
-            before.template(&entry.id.namespace, &entry.id.name).and_then(|old| old.violation.as_ref());
-        if let Some(violation) = entry.violation.as_ref().filter(|violation| known != Some(violation)) {
-            let last_good = entry.sidecar.is_some();
-            tracing::warn!(template = %entry.id, violation, last_good_in_force = last_good, "template invalid");
-        }
     }
 }
 

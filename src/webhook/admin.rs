@@ -63,7 +63,7 @@ async fn readyz(State(status): State<Status>) -> Response {
 }
 
 async fn metrics(State(status): State<Status>) -> Response {
-    match status.metrics.encode(&status.store.catalog()) {
+    match status.metrics.encode(&status.store.catalog(), &status.store.staleness()) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -2,6 +2,7 @@
 //!
 //! Input: made from flags by `cli::webhook`. Output: plain data.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,8 +17,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of health and metrics.
     pub admin_listen: SocketAddr,
-    /// Directory of manifests.
-    pub templates: PathBuf,
+    /// Where templates and namespaces come from.
+    pub templates: Templates,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// What decides about pods.
@@ -28,6 +29,29 @@ pub struct Config {
     pub limits: Limits,
     /// How long to keep serving after the signal.
     pub drain_time: Duration,
+}
+
+/// Where templates and namespaces come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Templates {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// The API server.
+    Cluster {
+        /// Path of a kubeconfig, where it is not found by itself.
+        kubeconfig: Option<PathBuf>,
+        /// Whether to look up what the cluster runs, in place of [`Policy::native_sidecars`].
+        look_up: bool,
+    },
+}
+
+impl fmt::Display for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Cluster { .. } => f.write_str("the cluster"),
+        }
+    }
 }
 
 /// Where the certificate comes from.

@@ -20,6 +20,7 @@ use tower_http::catch_panic::{CatchPanicLayer, ResponseForPanic};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::Admit;
+use super::cold::ColdCache;
 use super::config::Limits;
 use super::refusals::Refusals;
 use crate::admission::Answer;
@@ -38,6 +39,9 @@ pub const PATHS: [&str; 7] = [
     "/mutate/pod/no",
 ];
 
+/// Paths of the entries whose pods come because of a label that the API server found on their namespace.
+const BY_NAMESPACE: &str = "/mutate/namespace/";
+
 struct App {
     admit: Arc<dyn Admit>,
     metrics: Arc<Metrics>,
@@ -46,6 +50,7 @@ struct App {
     /// Bytes that bodies may still take.
     buffered: Semaphore,
     refusals: Refusals,
+    cold: ColdCache,
 }
 
 /// The routes. Responses close their connection once `shutdown` drains: the API server would otherwise keep using it.
@@ -53,7 +58,15 @@ pub fn router(admit: Arc<dyn Admit>, metrics: Arc<Metrics>, limits: Limits, shut
     let on_panic = CountPanic(Arc::clone(&metrics));
     let in_flight = Semaphore::new(limits.max_in_flight);
     let buffered = Semaphore::new(limits.max_buffered);
-    let app = Arc::new(App { admit, metrics, limits, in_flight, buffered, refusals: Refusals::default() });
+    let app = Arc::new(App {
+        admit,
+        metrics,
+        limits,
+        in_flight,
+        buffered,
+        refusals: Refusals::default(),
+        cold: ColdCache::default(),
+    });
     let routes = PATHS.iter().fold(Router::new(), |router, path| router.route(path, post(mutate)));
     // Looked at after the handler: a drain that began meanwhile closes this connection already.
     let close_while_draining = move |_: &Response<_>| {
@@ -82,7 +95,7 @@ async fn mutate(State(app): State<Arc<App>>, request: Request) -> Response {
     let _in_flight = app.metrics.in_flight();
     match app.read(&head.headers, body).await {
         Ok((body, _held)) => {
-            let response = app.answer(&body);
+            let response = app.answer(&body, head.uri.path()).await;
             app.metrics.took(start.elapsed());
             response
         }
@@ -143,8 +156,15 @@ impl App {
         (StatusCode::PAYLOAD_TOO_LARGE, text)
     }
 
-    fn answer(&self, body: &[u8]) -> Response {
-        let answer = self.admit.admit(body);
+    async fn answer(&self, body: &[u8], path: &str) -> Response {
+        let mut answer = self.admit.admit(body);
+        if answer.missing().is_some()
+            && let Some(changes) = self.admit.changes()
+        {
+            let labelled = path.starts_with(BY_NAMESPACE);
+            let decide = || self.admit.admit(body);
+            answer = self.cold.wait(answer, labelled, changes, &self.metrics, decide).await;
+        }
         self.metrics.review(&answer);
         match answer {
             Answer::Reviewed { body, outcome } => {

@@ -11,18 +11,24 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::TcpSocket;
 
 use super::admin::Status;
 use super::certificate::Authority;
-use super::config::{Certificate, Config, Limits};
+use super::config::{Certificate, Config, Limits, Templates};
 use super::server::{self, Listeners};
 use super::tls::{self, Keeper, Slot, Source};
 use super::{Admit, Core, descriptors};
+use crate::admission::Policy;
+use crate::cluster::watch::Health;
+use crate::cluster::{client, native};
 use crate::metrics::Metrics;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::store::Store;
+use crate::store::cluster::ClusterStore;
 use crate::store::files::{self, FileStore};
+use crate::template::Settings;
 
 /// Connections that may wait to be accepted, where the kernel allows as many. Those of a burst beyond it try again after a
 /// second, a third of the API server's timeout; the standard library's 128 is less than a rollout.
@@ -39,20 +45,17 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let (webhook, admin) = (listeners.webhook.local_addr()?, listeners.admin.local_addr()?);
 
     let metrics = Arc::new(Metrics::default());
-    let store = Arc::new(FileStore::new(config.templates.clone(), config.settings.clone()));
-    store.poll();
-    store.readiness().map_err(|why| anyhow::anyhow!("--templates: {why}; name a directory of manifests"))?;
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let policy = Arc::new(ArcSwap::from_pointee(config.policy));
+    let store = follow(&config.templates, config.settings, &policy, &mut supervisor).await?;
 
     let slot = Arc::new(Slot::default());
     let now = SystemTime::now();
     let mut keeper = Keeper::new(source(&config.certificate, now)?, Arc::clone(&slot), Arc::clone(&metrics));
     keeper.refresh(now);
 
-    let core: Arc<dyn Admit> = Arc::new(Core { store: Arc::clone(&store) as _, policy: config.policy });
-    let status =
-        Status { store: Arc::clone(&store) as _, certificate: slot, metrics, shutdown: shutdown.clone() };
-    let mut supervisor = Supervisor::new(shutdown.clone());
-    supervisor.spawn_until_stop("watching templates", store.watch(files::POLL_INTERVAL));
+    let core: Arc<dyn Admit> = Arc::new(Core { store: Arc::clone(&store), policy });
+    let status = Status { store, certificate: slot, metrics, shutdown: shutdown.clone() };
     supervisor.spawn_until_stop("watching the certificate", keeper.keep(tls::POLL_INTERVAL));
     let max_connections = descriptors::fit(config.limits.max_connections);
     let limits = Limits { max_connections, ..config.limits };
@@ -62,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
         version = env!("CARGO_PKG_VERSION"),
         listen = %webhook,
         admin = %admin,
-        templates = %config.templates.display(),
+        templates = %config.templates,
         "promsidecar webhook started"
     );
     let ended = supervisor.join().await;
@@ -70,6 +73,44 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     ended?;
     tracing::info!("stopped");
     Ok(shutdown.phase() < Phase::Aborting)
+}
+
+/// Starts to follow templates and namespaces, and what decides the mode of agents. A directory is read once before this
+/// returns; a cluster need not be there.
+async fn follow(
+    templates: &Templates,
+    settings: Settings,
+    policy: &Arc<ArcSwap<Policy>>,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let (kubeconfig, look_up) = match templates {
+        Templates::Directory(directory) => {
+            let store = Arc::new(FileStore::new(directory.clone(), settings));
+            store.poll();
+            store
+                .readiness()
+                .map_err(|why| anyhow::anyhow!("--templates: {why}; name a directory of manifests"))?;
+            let watch = Arc::clone(&store).watch(files::POLL_INTERVAL);
+            supervisor.spawn_until_stop("watching templates", watch);
+            return Ok(store);
+        }
+        Templates::Cluster { kubeconfig, look_up } => (kubeconfig, *look_up),
+    };
+    let client = client::connect(kubeconfig.as_deref()).await?;
+    let version = look_up.then(|| Health::new("version of the cluster"));
+    let store = Arc::new(ClusterStore::new(settings, version.clone()));
+    supervisor.spawn_until_stop("watching templates", Arc::clone(&store).watch_templates(client.clone()));
+    supervisor.spawn_until_stop("watching namespaces", Arc::clone(&store).watch_namespaces(client.clone()));
+    if let Some(health) = version {
+        let policy = Arc::clone(policy);
+        let set = move |native_sidecars| {
+            let policy_before = policy.load();
+            policy.store(Arc::new(Policy { native_sidecars, ..Policy::clone(&policy_before) }));
+        };
+        supervisor
+            .spawn_until_stop("looking up the version of the cluster", native::follow(client, health, set));
+    }
+    Ok(store)
 }
 
 /// Binds an address given by `flag`. Panics outside a runtime, as tokio's sockets do.

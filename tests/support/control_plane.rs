@@ -9,6 +9,8 @@
 pub(crate) mod api;
 #[path = "control_plane/capture.rs"]
 pub(crate) mod capture;
+#[path = "control_plane/definitions.rs"]
+pub(crate) mod definitions;
 #[path = "control_plane/hook.rs"]
 pub(crate) mod hook;
 #[path = "https.rs"]
@@ -17,6 +19,8 @@ pub(crate) mod https;
 pub(crate) mod injector;
 #[path = "control_plane/leash.rs"]
 pub(crate) mod leash;
+#[path = "control_plane/wire.rs"]
+pub(crate) mod wire;
 #[path = "control_plane/workloads.rs"]
 pub(crate) mod workloads;
 
@@ -67,7 +71,8 @@ impl ControlPlane {
         SHARED.get_or_init(Self::start).await
     }
 
-    async fn start() -> Self {
+    /// Another one.
+    pub(crate) async fn start() -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
         let cleaner = Leash::directory(&directory);

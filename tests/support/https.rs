@@ -48,7 +48,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut check: impl 
 
 /// An answer with this body.
 pub(crate) fn reviewed(body: impl Into<Vec<u8>>) -> Answer {
-    let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None };
+    let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None, missing: None };
     Answer::Reviewed { body: body.into(), outcome }
 }
 
@@ -132,7 +132,7 @@ impl Server {
     /// Waits until a line of the metrics appears.
     pub(crate) async fn metric(&self, line: &str) {
         until(line, || async {
-            let text = self.metrics.encode(&Catalog::default()).unwrap();
+            let text = self.metrics.encode(&Catalog::default(), &[]).unwrap();
             text.lines().any(|found| found == line)
         })
         .await;
@@ -213,6 +213,8 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        // After an answer the connection gets ready in a task of its own.
+        soon(self.0.ready()).await.unwrap();
         let response = soon(self.0.send_request(request)).await.unwrap();
         let (head, body) = response.into_parts();
         Response::from_parts(head, soon(body.collect()).await.unwrap().to_bytes())

@@ -9,8 +9,9 @@ use clap::{ArgMatches, CommandFactory};
 use serde::Serialize;
 
 use super::super::output::{self, Format};
+use super::super::policy;
 use super::super::style::Style;
-use crate::webhook::config::{Certificate, Config};
+use crate::webhook::config::{Certificate, Config, Templates};
 
 /// Writes a table of flag, value and source, or a JSON array with an object a setting.
 pub fn print(
@@ -72,6 +73,11 @@ fn derived(id: &str, config: &Config) -> Option<String> {
     match (id, &config.certificate) {
         ("supervisable_images", _) => Some(config.settings.supervisable_images.join(",")),
         ("dns_name", Certificate::Own { names, .. }) => Some(names.join(",")),
+        ("kubernetes_version", _) => match &config.templates {
+            Templates::Cluster { look_up: true, .. } => Some("looked up".to_owned()),
+            _ => Some(policy::DEFAULT_VERSION.to_string()),
+        },
+        ("templates", _) => Some(config.templates.to_string()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::Args;
 use crate::cli::Cli;
 use crate::cli::output::Format;
-use crate::webhook::config::{Certificate, Config};
+use crate::webhook::config::{Certificate, Config, Templates};
 
 fn matches(flags: &[&str]) -> Result<ArgMatches, clap::Error> {
     let line = ["promsidecar", "webhook"].iter().chain(flags);
@@ -29,6 +29,18 @@ fn defaults_serve_a_directory_with_a_certificate_of_our_own() {
     let excluded: Vec<&str> = config.policy.excluded_namespaces.iter().map(String::as_str).collect();
     assert_eq!(excluded, ["promsidecar-system"]);
     assert_eq!(config.settings, crate::template::Settings::default());
+}
+
+#[test]
+fn without_a_directory_the_cluster_is_asked_for_its_templates_and_its_version() {
+    let cluster = |kubeconfig: Option<&str>, look_up| Templates::Cluster {
+        kubeconfig: kubeconfig.map(Into::into),
+        look_up,
+    };
+    assert_eq!(config(&[]).unwrap().templates, cluster(None, true));
+    assert_eq!(config(&["--kubeconfig=k"]).unwrap().templates, cluster(Some("k"), true));
+    assert_eq!(config(&["--kubernetes-version=1.29"]).unwrap().templates, cluster(None, false));
+    assert_eq!(config(&["--templates=t"]).unwrap().templates, Templates::Directory("t".into()));
 }
 
 #[test]
@@ -70,8 +82,11 @@ fn every_flag_reaches_the_configuration() {
 #[test]
 fn every_error_names_the_flag_the_value_and_the_fix() {
     for (flags, parts) in [
-        (&[][..], &["--templates is not set", "name a directory"][..]),
-        (&["--templates="], &["--templates <DIR>", "expected a path"]),
+        (&["--templates="][..], &["--templates <DIR>", "expected a path"][..]),
+        (
+            &["--templates=t", "--kubeconfig=k"],
+            &["--kubeconfig k has no effect with --templates", "remove one"],
+        ),
         (&["--listen=:8443"], &["--listen", "':8443'", "such as 0.0.0.0:8443"]),
         (&["--admin-listen=web"], &["--admin-listen", "'web'", "expected an address"]),
         (

@@ -31,19 +31,25 @@ pub(crate) const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/m
 #[derive(Debug)]
 pub(crate) struct Program {
     _process: Leash,
-    listen: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) ca: String,
 }
 
 impl Program {
+    /// With the manifests of a directory.
     fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &format!("--templates={}", directory.display()))
+    }
+
+    /// With a flag that says where templates come from; its certificate is left in the directory.
+    pub(crate) fn start_with(directory: &Path, source: &str) -> Self {
         let ca = directory.join("ca.crt");
         let arguments = [
             "webhook".to_owned(),
             "--listen=127.0.0.1:0".to_owned(),
             "--admin-listen=127.0.0.1:0".to_owned(),
-            format!("--templates={}", directory.display()),
+            source.to_owned(),
             format!("--ca-out={}", ca.display()),
         ];
         let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));

@@ -1,0 +1,10 @@
+//! The Kubernetes API, as far as promsidecar reads it. IO, but for what is marked PURE.
+//!
+//! Input: how to reach the API server. Output: a client, watches that go on for ever and tell how they are, and facts about
+//! the nodes. What objects mean is decided elsewhere.
+
+pub mod client;
+pub mod explain;
+pub mod native;
+pub mod version;
+pub mod watch;
