@@ -1,4 +1,4 @@
-//! The Kubernetes API, as far as promsidecar reads it. IO, but for what is marked PURE.
+//! The Kubernetes API, as far as promsidecar reads it. IO.
 //!
 //! Input: how to reach the API server. Output: a client, watches that go on for ever and tell how they are, and facts about
 //! the nodes. What objects mean is decided elsewhere.

@@ -2,7 +2,7 @@
 //! manifests.
 //!
 //! Input: a source that changes over time. Output: snapshots ([`Catalog`]) that requests read without waiting. What objects
-//! mean is decided in [`compile`] and [`documents`] (PURE); [`cluster`] and [`files`] do the reading and the watching.
+//! mean is decided in [`compile`] and [`documents`]; [`cluster`] and [`files`] do the reading and the watching.
 
 use std::sync::Arc;
 use std::time::Duration;
