@@ -2,6 +2,8 @@
 //!
 //! Input: a command. Output: its lines in order, its exit code, and what is left of its group.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -56,6 +58,12 @@ impl Process {
             }
             Err(error) => panic!("no further line ({error}) after:\n{}", self.seen.join("\n")),
         }
+    }
+
+    /// Every line until now, without waiting for more.
+    pub(crate) fn log(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
     }
 
     /// Sends a signal to the process alone, not to its group.
@@ -120,7 +128,7 @@ pub(crate) fn signal(id: u32, name: &str) {
 }
 
 /// Processes of a group, by `/proc/*/stat` (proc(5): after the name in parentheses come state, parent and group).
-fn group(id: u32) -> Vec<u32> {
+pub(crate) fn group(id: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     processes
         .filter_map(|entry| {

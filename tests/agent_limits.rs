@@ -1,0 +1,301 @@
+//! An application that explodes costs its own metrics and nothing else: a scrape over a limit fails as a whole, and an agent
+//! that grows all the same gives up by itself while its container has memory left.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails, fails its test")]
+
+#[path = "support/agent.rs"]
+mod agent;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agent::app::App;
+use agent::kubelet::Kubelet;
+use agent::pods::{GENERATED, Target, pod, remote_write, scheduled, template};
+use agent::process::DEADLINE;
+use agent::receiver::{Labels, Receiver};
+use agent::sidecar::Sidecar;
+use agent::tools::{default_version, versions};
+use agent::{container, until};
+use promsidecar::names;
+use promsidecar::template::quantity::Quantity;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// New series of every scrape of the exploding application.
+const NEW_SERIES: usize = 30_000;
+/// How often an agent has to give up in the test.
+const GIVEN_UP: usize = 2;
+
+/// Text with this many samples.
+fn samples(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, number| {
+        writeln!(text, "sample{{number=\"{number}\"}} 1").unwrap();
+        text
+    })
+}
+
+/// One sample in a text of this many bytes.
+fn bytes(count: usize) -> String {
+    let sample = "sample{number=\"0\"} 1\n";
+    format!("#{}\n{sample}", " ".repeat(count - sample.len() - 2))
+}
+
+/// The derived limits in an agent's configuration.
+fn derived_limits(kubelet: &Kubelet) -> (usize, usize) {
+    let config = kubelet.config_maps.values().next().unwrap()[names::CONFIG_KEY].clone();
+    let config: Value = serde_saphyr::from_str(&config).unwrap();
+    let bytes = config["global"]["body_size_limit"].as_str().unwrap().strip_suffix("MiB").unwrap();
+    let samples = config["global"]["sample_limit"].as_u64().unwrap();
+    (samples.try_into().unwrap(), bytes.parse::<usize>().unwrap() << 20)
+}
+
+/// What an agent should say about an application that is over a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Samples,
+    Bytes,
+}
+
+impl Limit {
+    /// The least that is too much: a limit of samples is the most that there may be, a limit of bytes is one byte over.
+    fn exceeded(self, (samples_limit, bytes_limit): (usize, usize)) -> String {
+        match self {
+            Self::Samples => samples(samples_limit + 1),
+            Self::Bytes => bytes(bytes_limit),
+        }
+    }
+
+    fn error(self) -> &'static str {
+        match self {
+            Self::Samples => "sample limit exceeded",
+            Self::Bytes => "body size limit exceeded",
+        }
+    }
+}
+
+/// Each agent has two applications: one over its limit, and one with a single sample that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_over_a_limit_delivers_nothing_until_it_shrinks_and_its_neighbour_delivers_on() {
+    const STATED: (usize, usize) = (10, 1024);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let write = remote_write(&receiver.url(), &json!({}));
+    let stated = json!({"sampleLimit": STATED.0, "bodySizeLimit": format!("{}B", STATED.1)});
+    let neighbour = App::start(&samples(1)).await;
+
+    let mut agents = Vec::new();
+    let mut shrinking = Vec::new();
+    let mut over = Vec::new();
+    let mut expected = BTreeSet::new();
+    let mut returning = BTreeSet::new();
+    for (kind, spec) in [("stated", stated), ("derived", json!({}))] {
+        for limit in [Limit::Samples, Limit::Bytes] {
+            let app = App::start("").await;
+            for version in versions() {
+                let cluster = format!("{version}-{kind}-{limit:?}");
+                let mut template = template(&version, &write, &spec);
+                template["spec"]["externalLabels"]["cluster"] = json!(cluster);
+                let kubelet = scheduled(GENERATED, &pod(GENERATED, &[app.port, neighbour.port]), &template);
+                let limits = if kind == "stated" { STATED } else { derived_limits(&kubelet) };
+                app.expose(&limit.exceeded(limits));
+                let [large, small] = [&app, &neighbour].map(|app| Target {
+                    who: GENERATED,
+                    port: app.port,
+                    cluster: cluster.clone(),
+                });
+                over.push(large.series("up", &[]));
+                expected.extend(large.with_synthetic(&[]));
+                expected.extend(small.with_synthetic(&[small.series("sample", &[("number", "0")])]));
+                let sidecar = Sidecar::start(kubelet, &directory.join(&cluster));
+                agents.push((sidecar, limit));
+            }
+            // What just fits; of derived limits that would be too many series for a test of a minute.
+            let stated = kind == "stated";
+            let count = if stated && limit == Limit::Samples { STATED.0 } else { 1 };
+            let fits = if stated && limit == Limit::Bytes { bytes(STATED.1 - 1) } else { samples(count) };
+            let number = |number: usize| number.to_string();
+            for labels in over.iter().filter(|labels| labels["instance"].ends_with(&format!(":{}", app.port)))
+            {
+                let own =
+                    (0..count).map(|index| [("__name__", "sample".to_owned()), ("number", number(index))]);
+                let own = own.map(|own| own.map(|(name, value)| (name.to_owned(), value)));
+                returning.extend(own.map(|own| labels.clone().into_iter().chain(own).collect::<Labels>()));
+            }
+            shrinking.push((app, fits));
+        }
+    }
+
+    receiver.receives_value(&over, "0").await;
+    receiver.receives(&expected).await;
+    let mut errors = 0;
+    for (sidecar, limit) in &mut agents {
+        let targets = sidecar.targets().await;
+        let mut told: Vec<&str> =
+            targets.iter().map(|target| container::text(&target["lastError"])).collect();
+        told.sort_unstable();
+        assert_eq!(told, ["", limit.error()]);
+        errors += 1;
+    }
+
+    for (app, text) in &shrinking {
+        app.expose(text);
+    }
+    expected.extend(returning);
+    receiver.receives(&expected).await;
+    receiver.receives_value(&over, "1").await;
+    for (sidecar, _) in &mut agents {
+        assert_eq!(sidecar.lines_with("promsidecar:"), [""; 0], "the limits alone held it");
+    }
+    println!("{errors} scrapes over a limit");
+    assert!(errors >= 16, "{errors}");
+}
+
+/// What the kernel counts for one process, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Memory {
+    /// The most that was resident at any time, pages of files among it.
+    peak: u64,
+    /// Pages of files: of the program for the most part. The kernel takes them back when a container comes near its limit.
+    files: u64,
+}
+
+impl Memory {
+    /// `None` if the process has gone.
+    fn of(process: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let kibibytes = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix(" kB")?.parse().ok()
+        };
+        Some(Self { peak: kibibytes("VmHWM:")? * 1024, files: kibibytes("RssFile:")? * 1024 })
+    }
+
+    /// What only the end of the process gives back.
+    fn kept(self) -> u64 {
+        self.peak.saturating_sub(self.files)
+    }
+}
+
+/// Every series is new in every scrape.
+fn explosion(scrape: usize) -> String {
+    (0..NEW_SERIES).fold(String::new(), |mut text, series| {
+        writeln!(text, "exploded_total{{id=\"{scrape}-{series}\"}} 1").unwrap();
+        text
+    })
+}
+
+/// The memory limit of the agent's container.
+fn memory_limit(kubelet: &Kubelet) -> u64 {
+    let limit = container::text(&container::agent(&kubelet.pod)["resources"]["limits"]["memory"]).to_owned();
+    limit.parse::<Quantity>().unwrap().units()
+}
+
+/// Watches the agents of a container until `GIVEN_UP` of them gave up. Gives the most memory that each of them held.
+async fn watch(sidecar: &mut Sidecar) -> Vec<Memory> {
+    let end = Instant::now() + DEADLINE;
+    let mut peaks: BTreeMap<u32, Memory> = BTreeMap::new();
+    while sidecar.lines_with("promsidecar: agent exited").len() < GIVEN_UP {
+        assert!(Instant::now() < end, "no {GIVEN_UP} exits: {peaks:?}, {:#?}", sidecar.log());
+        if let Some(agent) = sidecar.agent()
+            && let Some(now) = Memory::of(agent)
+        {
+            let most = peaks.entry(agent).or_default();
+            if now.kept() > most.kept() {
+                *most = now;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    peaks.into_values().collect()
+}
+
+fn exploding(version: &str, app: &App, url: &str) -> Kubelet {
+    let template = template(version, &remote_write(url, &json!({})), &json!({}));
+    scheduled(GENERATED, &pod(GENERATED, &[app.port]), &template)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_gives_up_by_itself_before_its_container_has_no_memory_left_and_is_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let app = App::start("").await;
+    app.generate(explosion);
+    let mut tasks = JoinSet::new();
+    for version in versions() {
+        let kubelet = exploding(&version, &app, &receiver.url());
+        let directory = directory.join(&version);
+        tasks.spawn(async move {
+            let limit = memory_limit(&kubelet);
+            let mut sidecar = Sidecar::start(kubelet, &directory);
+            let began = Instant::now();
+            let agents = watch(&mut sidecar).await;
+            let own = Memory::of(sidecar.process.id()).unwrap().peak;
+            println!("{version}: {agents:?}, loop {own}, {:?}", began.elapsed());
+            assert_eq!(agents.len(), GIVEN_UP);
+            for agent in agents {
+                let kept = agent.kept() + own;
+                assert!(kept < limit, "{version}: {kept} of {limit} bytes");
+                // Otherwise something else ended it.
+                assert!(kept > limit / 2, "{version}: {kept} of {limit} bytes");
+            }
+            let exits: Vec<String> = (0..GIVEN_UP)
+                .map(|exit| format!("promsidecar: agent exited with code 2, next start in {}s", 1 << exit))
+                .collect();
+            assert_eq!(sidecar.lines_with("promsidecar:"), exits, "{version}");
+            let causes = sidecar.lines_with("fatal error: ");
+            assert!(!causes.is_empty());
+            assert!(causes.iter().all(|cause| cause.contains("memory")), "{version}: {causes:?}");
+            (version, sidecar)
+        });
+    }
+    let mut agents = Vec::new();
+    while let Some(watched) = tasks.join_next().await {
+        agents.push(watched.unwrap());
+    }
+    // What was wiped is gone; the next agent begins with an application that is well again.
+    app.expose("calm 1\n");
+    let series: Vec<_> = agents
+        .iter()
+        .map(|(version, _)| {
+            Target { who: GENERATED, port: app.port, cluster: version.clone() }.series("calm", &[])
+        })
+        .collect();
+    receiver.receives_value(&series, "1").await;
+    let arrived = receiver.series().await;
+    assert!(
+        arrived.keys().all(|labels| labels["__name__"] != "exploded_total"),
+        "every scrape was over the limit"
+    );
+}
+
+/// Otherwise the test above would not show that the loop's limit is what stops an agent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_the_limit_of_the_loop_takes_more_than_its_container_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = App::start("").await;
+    app.generate(explosion);
+    let mut kubelet = exploding(&default_version(), &app, "http://127.0.0.1:9/");
+    let limit = memory_limit(&kubelet);
+    without_data_limit(&mut kubelet.pod);
+    let sidecar = Sidecar::start(kubelet, &Path::new(directory.path()).join("agent"));
+    let memory = until("agent over its limit", async || {
+        let memory = sidecar.agent().and_then(Memory::of).ok_or(None)?;
+        if memory.kept() > limit { Ok(memory) } else { Err(Some(memory)) }
+    })
+    .await;
+    println!("{memory:?}");
+}
+
+/// Takes the limit on the data segment out of the parameters of the loop.
+fn without_data_limit(pod: &mut Value) {
+    let command = pod["spec"]["initContainers"][0]["command"].as_array_mut().unwrap();
+    let limit = command.iter_mut().find(|word| word.as_str().unwrap().parse::<u64>().is_ok());
+    *limit.expect("the data limit is the only number") = json!("0");
+}
