@@ -163,6 +163,8 @@ struct Memory {
     peak: u64,
     /// Pages of files: of the program for the most part. The kernel takes them back when a container comes near its limit.
     files: u64,
+    /// The data segment now, which the loop limits.
+    data: u64,
 }
 
 impl Memory {
@@ -173,12 +175,47 @@ impl Memory {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().strip_suffix(" kB")?.parse().ok()
         };
-        Some(Self { peak: kibibytes("VmHWM:")? * 1024, files: kibibytes("RssFile:")? * 1024 })
+        let bytes = |name: &str| Some(kibibytes(name)? * 1024);
+        Some(Self { peak: bytes("VmHWM:")?, files: bytes("RssFile:")?, data: bytes("VmData:")? })
     }
 
     /// What only the end of the process gives back.
     fn kept(self) -> u64 {
         self.peak.saturating_sub(self.files)
+    }
+}
+
+/// A limit derived from memory is a promise: at the limit, agents live with memory left.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_carries_as_many_series_as_its_derived_limit_allows() {
+    const SCRAPES: usize = 8;
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let spec = json!({"scrapeInterval": "2s", "scrapeTimeout": "2s"});
+    let mut agents = Vec::new();
+    for version in versions() {
+        let app = App::start("").await;
+        let template = template(&version, &remote_write(&receiver.url(), &json!({})), &spec);
+        let kubelet = scheduled(GENERATED, &pod(GENERATED, &[app.port]), &template);
+        let (count, _) = derived_limits(&kubelet);
+        app.expose(&samples(count));
+        let sidecar = Sidecar::start(kubelet, &directory.join(&version));
+        agents.push((version, count, app, sidecar, 0));
+    }
+    let end = Instant::now() + DEADLINE;
+    while agents.iter().any(|(_, _, app, ..)| app.scrapes() < SCRAPES) {
+        assert!(Instant::now() < end, "agents do not scrape");
+        for (_, _, _, sidecar, peak) in &mut agents {
+            *peak = sidecar.agent().and_then(Memory::of).map_or(0, |memory| memory.data).max(*peak);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (version, count, _, mut sidecar, peak) in agents {
+        let limit = data_limit(&mut sidecar.kubelet.pod).as_str().unwrap().parse::<u64>().unwrap() * 1024;
+        println!("{version}: {count} series, data segment {peak} of {limit} bytes");
+        assert_eq!(sidecar.lines_with("promsidecar:"), [""; 0], "{version}");
+        assert!(peak < limit / 100 * 95, "{version}: {peak} of {limit} bytes");
     }
 }
 
@@ -283,7 +320,7 @@ async fn an_agent_without_the_limit_of_the_loop_takes_more_than_its_container_ha
     app.generate(explosion);
     let mut kubelet = exploding(&default_version(), &app, "http://127.0.0.1:9/");
     let limit = memory_limit(&kubelet);
-    without_data_limit(&mut kubelet.pod);
+    *data_limit(&mut kubelet.pod) = json!("0");
     let sidecar = Sidecar::start(kubelet, &Path::new(directory.path()).join("agent"));
     let memory = until("agent over its limit", async || {
         let memory = sidecar.agent().and_then(Memory::of).ok_or(None)?;
@@ -293,9 +330,9 @@ async fn an_agent_without_the_limit_of_the_loop_takes_more_than_its_container_ha
     println!("{memory:?}");
 }
 
-/// Takes the limit on the data segment out of the parameters of the loop.
-fn without_data_limit(pod: &mut Value) {
+/// The limit on the data segment, in KiB, among the parameters of the loop.
+fn data_limit(pod: &mut Value) -> &mut Value {
     let command = pod["spec"]["initContainers"][0]["command"].as_array_mut().unwrap();
     let limit = command.iter_mut().find(|word| word.as_str().unwrap().parse::<u64>().is_ok());
-    *limit.expect("the data limit is the only number") = json!("0");
+    limit.expect("the data limit is the only number")
 }
