@@ -142,6 +142,11 @@ async fn an_application_over_a_limit_delivers_nothing_until_it_shrinks_and_its_n
             targets.iter().map(|target| container::text(&target["lastError"])).collect();
         told.sort_unstable();
         assert_eq!(told, ["", limit.error()]);
+        assert_eq!(
+            sidecar.lines_with("limit exceeded"),
+            [""; 0],
+            "the log does not tell, as docs/failures.md says"
+        );
         errors += 1;
     }
 

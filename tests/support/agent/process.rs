@@ -95,7 +95,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its processes said last")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log();
+            eprintln!(
+                "process {}:\n{}",
+                self.id(),
+                self.seen[self.seen.len().saturating_sub(20)..].join("\n")
+            );
+        }
         // After a failed assertion nothing of the group may outlive the test; a finished one has no group left.
         if !group(self.id()).is_empty() {
             let _ = Command::new("sh").args(["-c", &format!("kill -KILL -{}", self.id())]).status();
