@@ -17,12 +17,13 @@ use agent::app::App;
 use agent::kubelet::Kubelet;
 use agent::pods::{GENERATED, Target, pod, remote_write, scheduled, template};
 use agent::process::DEADLINE;
-use agent::receiver::{Labels, Receiver};
+use agent::receiver::Receiver;
 use agent::sidecar::Sidecar;
 use agent::tools::{default_version, versions};
 use agent::{container, until};
 use promsidecar::names;
 use promsidecar::template::quantity::Quantity;
+use promsidecar::template::version::Version;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -99,9 +100,16 @@ async fn an_application_over_a_limit_delivers_nothing_until_it_shrinks_and_its_n
     for (kind, spec) in [("stated", stated), ("derived", json!({}))] {
         for limit in [Limit::Samples, Limit::Bytes] {
             let app = App::start("").await;
-            for version in versions() {
+            // What just fits; of derived limits that would be too many series for a test of a minute.
+            let (count, fits) = match (kind, limit) {
+                ("stated", Limit::Samples) => (STATED.0, samples(STATED.0)),
+                ("stated", Limit::Bytes) => (1, bytes(STATED.1 - 1)),
+                _ => (1, samples(1)),
+            };
+            for version in versions().iter().filter(|version| limit == Limit::Bytes || counts_right(version))
+            {
                 let cluster = format!("{version}-{kind}-{limit:?}");
-                let mut template = template(&version, &write, &spec);
+                let mut template = template(version, &write, &spec);
                 template["spec"]["externalLabels"]["cluster"] = json!(cluster);
                 let kubelet = scheduled(GENERATED, &pod(GENERATED, &[app.port, neighbour.port]), &template);
                 let limits = if kind == "stated" { STATED } else { derived_limits(&kubelet) };
@@ -111,23 +119,14 @@ async fn an_application_over_a_limit_delivers_nothing_until_it_shrinks_and_its_n
                     port: app.port,
                     cluster: cluster.clone(),
                 });
+                let sample = |target: &Target, number: usize| {
+                    target.series("sample", &[("number", &number.to_string())])
+                };
                 over.push(large.series("up", &[]));
                 expected.extend(large.with_synthetic(&[]));
-                expected.extend(small.with_synthetic(&[small.series("sample", &[("number", "0")])]));
-                let sidecar = Sidecar::start(kubelet, &directory.join(&cluster));
-                agents.push((sidecar, limit));
-            }
-            // What just fits; of derived limits that would be too many series for a test of a minute.
-            let stated = kind == "stated";
-            let count = if stated && limit == Limit::Samples { STATED.0 } else { 1 };
-            let fits = if stated && limit == Limit::Bytes { bytes(STATED.1 - 1) } else { samples(count) };
-            let number = |number: usize| number.to_string();
-            for labels in over.iter().filter(|labels| labels["instance"].ends_with(&format!(":{}", app.port)))
-            {
-                let own =
-                    (0..count).map(|index| [("__name__", "sample".to_owned()), ("number", number(index))]);
-                let own = own.map(|own| own.map(|(name, value)| (name.to_owned(), value)));
-                returning.extend(own.map(|own| labels.clone().into_iter().chain(own).collect::<Labels>()));
+                expected.extend(small.with_synthetic(&[sample(&small, 0)]));
+                returning.extend((0..count).map(|number| sample(&large, number)));
+                agents.push((Sidecar::start(kubelet, &directory.join(&cluster)), limit));
             }
             shrinking.push((app, fits));
         }
@@ -160,7 +159,46 @@ async fn an_application_over_a_limit_delivers_nothing_until_it_shrinks_and_its_n
         assert_eq!(sidecar.lines_with("promsidecar:"), [""; 0], "the limits alone held it");
     }
     println!("{errors} scrapes over a limit");
-    assert!(errors >= 16, "{errors}");
+    assert!(errors >= 14, "{errors}");
+}
+
+/// Whether a scrape over the limit is always told from others. Until 3.3 (prometheus#16174) the one after it takes the samples
+/// that it has seen for duplicates, and may pass without them.
+fn counts_right(version: &str) -> bool {
+    Version::parse(version).unwrap() >= Version::new(3, 3, 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_agent_lets_a_part_of_an_application_over_its_limit_pass_and_never_more_than_the_limit() {
+    const LIMIT: usize = 10;
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let app = App::start(&samples(5 * LIMIT)).await;
+    let write = remote_write(&receiver.url(), &json!({}));
+    let versions: Vec<_> = versions().into_iter().filter(|version| !counts_right(version)).collect();
+    let agents = versions.iter().map(|version| {
+        let template = template(version, &write, &json!({"sampleLimit": LIMIT}));
+        Sidecar::start(
+            scheduled(GENERATED, &pod(GENERATED, &[app.port]), &template),
+            &directory.join(version),
+        )
+    });
+    let agents: Vec<_> = agents.collect();
+    assert!(!agents.is_empty(), "no version left that this test is about");
+    app.scraped(8 * agents.len()).await;
+    let series = |cluster: &String| {
+        Target { who: GENERATED, port: app.port, cluster: cluster.clone() }.series("up", &[])
+    };
+    let up: Vec<_> = versions.iter().map(series).collect();
+    receiver.receives_value(&up, "0").await;
+    receiver.receives_value(&up, "1").await;
+    // count by (cluster) (last_over_time(sample[1h]))
+    let delivered =
+        receiver.query("count%20by%20%28cluster%29%20%28last_over_time%28sample%5B1h%5D%29%29").await;
+    println!("{delivered:?}");
+    assert_eq!(delivered.len(), agents.len());
+    assert!(delivered.values().all(|count| count.parse::<usize>().unwrap() <= LIMIT), "{delivered:?}");
 }
 
 /// What the kernel counts for one process, in bytes.
