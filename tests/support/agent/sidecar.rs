@@ -32,12 +32,7 @@ pub(crate) struct Ended {
 
 impl Sidecar {
     /// Starts the agent's container in a directory of its own, which is made.
-    pub(crate) fn start(kubelet: Kubelet, directory: &Path) -> Self {
-        Self::start_with(kubelet, directory, &[])
-    }
-
-    /// The same with more variables.
-    pub(crate) fn start_with(mut kubelet: Kubelet, directory: &Path, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(mut kubelet: Kubelet, directory: &Path) -> Self {
         let (volumes, cwd) = (directory.join("volumes"), directory.join("cwd"));
         for new in [directory, &volumes, &cwd] {
             fs::create_dir(new).unwrap();
@@ -57,8 +52,7 @@ impl Sidecar {
                 .current_dir(cwd)
                 .env_clear()
                 .env("PATH", std::env::var_os("PATH").unwrap())
-                .envs(kubelet.environment(&sidecar))
-                .envs(env.iter().copied()),
+                .envs(kubelet.environment(&sidecar)),
         );
         Self { kubelet, process, directory: directory.to_path_buf() }
     }
