@@ -3,8 +3,8 @@
 
 CARGO ?= cargo
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := agent control_plane control_plane_failures control_plane_goldens control_plane_operator \
-	control_plane_pods control_plane_store corpora discovery labels oracle oracle_prometheus promtool supervisor
+COMPONENT_TESTS := $(basename $(notdir $(wildcard tests/agent*.rs tests/control_plane*.rs))) corpora discovery labels \
+	oracle oracle_prometheus promtool supervisor
 # Real servers, their deadlines and floods of connections: they need open files, ports and time.
 SLOW_TESTS := https rotation startup stress wire
 QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))

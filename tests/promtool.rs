@@ -1,61 +1,132 @@
-//! Prometheus' own judgement of every rendered configuration: `promtool check config --agent`.
+//! Prometheus' own judgement of every rendered configuration: `promtool check config --agent`, of the version that the
+//! configuration is made for.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
 
 #[path = "support/agent/tools.rs"]
 mod tools;
 
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use promsidecar::template::agent::Agent;
+use promsidecar::template::version::{Capability, Version};
+use promsidecar::template::violation::Violation;
+use promsidecar::template::{Settings, Template, render, validate};
 use promsidecar::{manifest, names};
-use serde_json::Value;
+use serde_json::{Value, json};
+use support::golden::folders;
+use tools::{default_version, versions};
 
 /// Fewer goldens than this means that they were not found, not that there are none.
-const FEWEST_GOLDENS: usize = 5;
+const FEWEST_GOLDENS: usize = 16;
+/// Every one of them for every version.
+const FEWEST_RENDERED: usize = 64;
+
+/// Folders of the goldens.
+fn goldens() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/render");
+    let goldens = folders(&root);
+    assert!(goldens.len() >= FEWEST_GOLDENS, "{} folders below {}", goldens.len(), root.display());
+    goldens
+}
+
+/// A template of the goldens, for another version if one is given.
+fn agent(folder: &Path, version: Option<&str>) -> Result<Agent, Vec<Violation>> {
+    let text = fs::read_to_string(folder.join("template.yaml")).unwrap();
+    let mut object = manifest::read(&text).unwrap().remove(0).object;
+    if let Some(version) = version {
+        object["spec"]["version"] = json!(version);
+    }
+    let settings = Settings::default();
+    let template = Template::read(&object, &settings).unwrap();
+    validate::validate(&template, &settings)
+}
 
 #[test]
-fn promtool_accepts_every_rendered_configuration() {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/render");
-    let mut rendered: Vec<_> = fs::read_dir(&goldens)
-        .unwrap_or_else(|error| panic!("{}: {error}", goldens.display()))
-        .map(|entry| entry.unwrap().path().join(names::CONFIG_KEY))
-        .filter(|file| file.is_file())
-        .collect();
-    rendered.sort();
-    assert!(
-        rendered.len() >= FEWEST_GOLDENS,
-        "{} files {} below {}, expected {FEWEST_GOLDENS} or more",
-        rendered.len(),
-        names::CONFIG_KEY,
-        goldens.display()
-    );
-    let refused: Vec<String> = rendered
-        .iter()
-        .filter_map(|file| {
-            let verdict = check(&fs::read_to_string(file).unwrap());
-            verdict.err().map(|output| format!("{}:\n{output}", file.display()))
-        })
-        .collect();
+fn every_golden_is_accepted_by_promtool_of_its_version() {
+    let versions = versions();
+    let mut refused = Vec::new();
+    let mut checked: BTreeMap<String, usize> = BTreeMap::new();
+    for folder in goldens() {
+        let version = agent(&folder, None).unwrap().version.to_string();
+        // Prometheus 3.13 takes what was made for 3.11.
+        let version = if versions.contains(&version) { version } else { default_version() };
+        let file = folder.join(names::CONFIG_KEY);
+        if let Err(output) = check(&version, &fs::read_to_string(&file).unwrap()) {
+            refused.push(format!("{} by {version}:\n{output}", file.display()));
+        }
+        *checked.entry(version).or_default() += 1;
+    }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
+    println!("{checked:?}");
+    assert_eq!(checked.keys().cloned().collect::<BTreeSet<_>>(), versions.into_iter().collect());
 }
 
 #[test]
-fn promtool_accepts_a_configuration_whose_files_exist() {
-    assert_eq!(check(WITH_FILES), Ok(()));
+fn every_template_rendered_for_a_version_is_accepted_by_promtool_of_that_version() {
+    let mut refused = Vec::new();
+    let mut rendered = 0;
+    for folder in goldens() {
+        for version in versions() {
+            let agent = agent(&folder, Some(&version)).unwrap();
+            if let Err(output) = check(&version, &render::render(&agent, "team-a")) {
+                refused.push(format!("{} by {version}:\n{output}", folder.display()));
+            }
+            rendered += 1;
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    println!("{rendered} configurations");
+    assert!(rendered >= FEWEST_RENDERED, "{rendered}");
 }
 
 #[test]
-fn promtool_refuses_an_unknown_key() {
-    let output = check(&format!("{WITH_FILES}no_such_key: true\n")).unwrap_err();
-    assert!(output.contains("no_such_key"), "{output}");
+fn each_version_of_promtool_accepts_a_configuration_whose_files_exist() {
+    for version in versions() {
+        assert_eq!(check(&version, WITH_FILES), Ok(()), "{version}");
+    }
 }
 
 #[test]
-fn promtool_refuses_what_only_a_server_can_do() {
-    let output = check(&format!("{WITH_FILES}rule_files: [rules.yml]\n")).unwrap_err();
-    assert!(output.contains("agent mode"), "{output}");
+fn each_version_of_promtool_refuses_an_unknown_key() {
+    for version in versions() {
+        let output = check(&version, &format!("{WITH_FILES}no_such_key: true\n")).unwrap_err();
+        assert!(output.contains("no_such_key"), "{version}: {output}");
+    }
+}
+
+#[test]
+fn each_version_of_promtool_refuses_what_only_a_server_can_do() {
+    for version in versions() {
+        let output = check(&version, &format!("{WITH_FILES}rule_files: [rules.yml]\n")).unwrap_err();
+        assert!(output.contains("agent mode"), "{version}: {output}");
+    }
+}
+
+/// Otherwise the versions would not differ.
+#[test]
+fn a_key_is_refused_by_each_version_before_it_and_accepted_by_each_after_it() {
+    for (key, capability) in [
+        ("convert_classic_histograms_to_nhcb", Capability::ConvertClassicHistograms),
+        ("scrape_native_histograms", Capability::ScrapeNativeHistograms),
+    ] {
+        let mut verdicts = Vec::new();
+        for version in versions() {
+            let verdict = check(&version, &format!("{WITH_FILES}global: {{{key}: true}}\n"));
+            if let Err(output) = &verdict {
+                assert!(output.contains(key), "{version}: {output}");
+            }
+            let knows = Version::parse(&version).unwrap().has(capability);
+            assert_eq!(verdict.is_ok(), knows, "{version} {key}: {verdict:?}");
+            verdicts.push(knows);
+        }
+        assert!(verdicts.contains(&true) && verdicts.contains(&false), "{key}: {verdicts:?}");
+    }
 }
 
 /// Names files of every kind that a configuration can name.
@@ -72,8 +143,8 @@ remote_write:
   tls_config: {ca_file: configmaps/ca/ca.crt}
 ";
 
-/// Judges a configuration laid out with the files that it names; the error is what promtool says.
-fn check(config: &str) -> Result<(), String> {
+/// Has promtool of a version judge a configuration, laid out with the files that it names; the error is what promtool says.
+fn check(version: &str, config: &str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let file = directory.join(names::CONFIG_KEY);
@@ -82,7 +153,7 @@ fn check(config: &str) -> Result<(), String> {
     for document in manifest::read(config).unwrap() {
         lay_out_files(directory, &document.object);
     }
-    let output = Command::new(tools::tool("promtool"))
+    let output = Command::new(tools::tool_of(version, "promtool"))
         .args(["check", "config", "--agent"])
         .arg(&file)
         .output()

@@ -64,7 +64,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
     let mut global = global::global(spec, version, findings);
     global.external_labels =
         global::external_labels(spec, &template.id, &env_names(&extras), legacy, findings);
-    let (limits, job_limits, derived) = global::limits(spec, resources.memory_limit(), findings);
+    let (limits, job_limits, derived) = global::limits(spec, version, resources.memory_limit(), findings);
     global.limits = limits;
     let config = ConfigParts {
         runtime: go_gc(spec, findings),

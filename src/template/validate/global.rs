@@ -36,6 +36,8 @@ const ESCAPING: (&[&str], &[&str]) =
 /// Memory of an agent without any series, and of one series: what a template's memory limit can carry.
 const BASE_MEMORY: u64 = 64 * 1024 * 1024;
 const MEMORY_PER_SAMPLE: u64 = 3 * 1024;
+/// Of agents before 3.5: with as many series, 3.0 holds half as much again and grows further in between.
+const MEMORY_PER_SAMPLE_BEFORE_3_5: u64 = 5 * 1024;
 const LEAST_SAMPLES: u64 = 1000;
 /// Bytes of exposition that one sample takes.
 const BYTES_PER_SAMPLE: u64 = 512;
@@ -229,11 +231,14 @@ fn escape(value: &str, env: &BTreeSet<String>) -> String {
 /// sample limit that its memory can carry, and a body limit to match.
 pub(crate) fn limits(
     spec: &PrometheusAgentSpec,
+    version: Version,
     memory_limit: Quantity,
     findings: &mut Findings,
 ) -> (Limits, Limits, Derived) {
     let samples = lower(spec.sample_limit, spec.enforced_sample_limit);
-    let carried = (memory_limit.units().saturating_sub(BASE_MEMORY) / MEMORY_PER_SAMPLE).max(LEAST_SAMPLES);
+    let per_sample =
+        if version < Version::new(3, 5, 0) { MEMORY_PER_SAMPLE_BEFORE_3_5 } else { MEMORY_PER_SAMPLE };
+    let carried = (memory_limit.units().saturating_sub(BASE_MEMORY) / per_sample).max(LEAST_SAMPLES);
     let plain = size(spec.body_size_limit.as_deref(), "bodySizeLimit", findings);
     let enforced = size(spec.enforced_body_size_limit.as_deref(), "enforcedBodySizeLimit", findings);
     let enforced = enforced.filter(|(bytes, _)| *bytes != 0);
@@ -307,6 +312,7 @@ mod tests {
     use super::{escape, limits};
     use crate::template::api::PrometheusAgentSpec;
     use crate::template::quantity::Quantity;
+    use crate::template::version::Version;
     use crate::template::violation::Findings;
     use serde_json::json;
     use std::collections::BTreeSet;
@@ -328,12 +334,16 @@ mod tests {
     }
 
     #[test]
-    fn derived_limits_follow_memory_and_explicit_ones_win() {
-        let check = |spec: serde_json::Value, mebibytes, samples, body: Option<&str>| {
+    fn derived_limits_follow_memory_and_version_and_explicit_ones_win() {
+        let check_version = |minor, spec: serde_json::Value, mebibytes, samples, body: Option<&str>| {
             let read: PrometheusAgentSpec = serde_json::from_value(spec.clone()).unwrap();
-            let (global, ..) = limits(&read, Quantity::from_mebibytes(mebibytes), &mut Findings::default());
+            let (version, memory) = (Version::new(3, minor, 0), Quantity::from_mebibytes(mebibytes));
+            let (global, ..) = limits(&read, version, memory, &mut Findings::default());
             assert_eq!((global.sample_limit, global.body_size_limit.as_deref()), (samples, body), "{spec}");
         };
+        let check = |spec, mebibytes, samples, body| check_version(5, spec, mebibytes, samples, body);
+        check_version(0, json!({}), 128, Some(13_107), Some("6MiB"));
+        check_version(4, json!({}), 128, Some(13_107), Some("6MiB"));
         check(json!({}), 128, Some(21_845), Some("10MiB"));
         check(json!({}), 32, Some(1000), Some("1MiB"));
         check(json!({"sampleLimit": 500}), 128, Some(500), Some("10MiB"));

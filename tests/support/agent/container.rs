@@ -2,6 +2,8 @@
 //!
 //! Input: the JSON of a patched pod. Output: the whole command line.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
 use std::path::Path;
 
 use promsidecar::names;
@@ -29,6 +31,13 @@ pub(crate) fn command_line(container: &Value, shell: &[&str], paths: &[(&str, &P
         })
     });
     shell.iter().map(|&word| word.to_owned()).chain(rest).collect()
+}
+
+/// The value of the flag `--name=value` among the arguments.
+pub(crate) fn flag<'a>(container: &'a Value, name: &str) -> &'a str {
+    let mut args = container["args"].as_array().expect("args").iter().map(text);
+    let value = args.find_map(|arg| arg.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no --{name} in {container:#}"))
 }
 
 /// A JSON string.

@@ -1,51 +1,71 @@
-//! What a kubelet does for the agent's container: volumes on disk and the environment.
+//! What a kubelet does for the agent's container: volumes on disk, kept up to date, and the environment.
 //!
-//! Input: the JSON of a patched pod, the facts that its node adds, and the objects of its namespace. Output: directories
-//! laid out as the kubelet's atomic writer leaves them, and variables with their values.
+//! Input: the JSON of a patched pod with the facts that its node adds, and the objects of its namespace. Output: directories
+//! laid out and swapped as the kubelet's atomic writer does, and variables with their values.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::container::text;
+use super::container::text;
+use super::volume::Volume;
 
 /// Keys and contents of the `ConfigMap`s or Secrets of a namespace, by name.
-pub(crate) type Objects<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
+pub(crate) type Objects = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A pod on its node.
-pub(crate) struct Kubelet<'a> {
+pub(crate) struct Kubelet {
     /// As the API server stored it, with what scheduler and kubelet wrote: name, uid, node, addresses.
-    pub(crate) pod: &'a Value,
-    pub(crate) config_maps: Objects<'a>,
-    pub(crate) secrets: Objects<'a>,
+    pub(crate) pod: Value,
+    pub(crate) config_maps: Objects,
+    pub(crate) secrets: Objects,
+    /// Projected volumes by name.
+    projected: BTreeMap<String, Volume>,
 }
 
-impl Kubelet<'_> {
+impl Kubelet {
+    pub(crate) fn new(pod: Value, config_maps: Objects) -> Self {
+        Self { pod, config_maps, secrets: Objects::new(), projected: BTreeMap::new() }
+    }
+
     /// Lays the volumes of a container out below `root`. Gives each mount path its directory.
-    pub(crate) fn mount(&self, container: &Value, root: &Path) -> Vec<(String, PathBuf)> {
+    pub(crate) fn mount(&mut self, container: &Value, root: &Path) -> Vec<(String, PathBuf)> {
         let mounts = container["volumeMounts"].as_array().expect("volumeMounts");
-        let volumes = self.pod["spec"]["volumes"].as_array().expect("volumes");
-        mounts
-            .iter()
-            .map(|mount| {
-                assert_eq!(mount.get("subPath"), None, "no updates reach a subPath");
-                let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).expect("a volume");
-                let directory = root.join(text(&volume["name"]));
-                // Volumes may be mounted twice.
-                if !directory.exists() {
-                    fs::create_dir(&directory).unwrap();
-                    if let Some(projected) = volume.get("projected") {
-                        self.project(projected, &directory);
-                    } else {
-                        assert!(volume["emptyDir"].is_object(), "volume {volume}");
-                    }
+        let mut paths = Vec::new();
+        for mount in mounts {
+            assert_eq!(mount.get("subPath"), None, "no updates reach a subPath");
+            let name = text(&mount["name"]);
+            let directory = root.join(name);
+            // Volumes may be mounted twice.
+            if !directory.exists() {
+                fs::create_dir(&directory).unwrap();
+                let volume = self.volume(name);
+                if volume.get("projected").is_some() {
+                    self.projected.insert(name.to_owned(), Volume::new(&directory));
+                } else {
+                    assert!(volume["emptyDir"].is_object(), "volume {volume}");
                 }
-                (text(&mount["mountPath"]).to_owned(), directory)
-            })
-            .collect()
+            }
+            paths.push((text(&mount["mountPath"]).to_owned(), directory));
+        }
+        self.sync();
+        paths
+    }
+
+    /// Brings what the pod and the objects say now into the volumes. A volume whose content is the same stays untouched.
+    pub(crate) fn sync(&mut self) {
+        let mut volumes = std::mem::take(&mut self.projected);
+        for (name, volume) in &mut volumes {
+            let sources = self.volume(name)["projected"]["sources"].as_array().expect("sources");
+            let files: BTreeMap<String, String> =
+                sources.iter().flat_map(|source| self.files(source)).collect();
+            let files: Vec<_> =
+                files.iter().map(|(path, content)| (path.as_str(), content.as_bytes())).collect();
+            volume.update(&files);
+        }
+        self.projected = volumes;
     }
 
     /// Names and values of `env`.
@@ -69,34 +89,20 @@ impl Kubelet<'_> {
             .collect()
     }
 
+    fn volume(&self, name: &str) -> &Value {
+        let volumes = self.pod["spec"]["volumes"].as_array().expect("volumes");
+        volumes.iter().find(|volume| volume["name"] == name).expect("a volume")
+    }
+
     /// Value of a downward API field.
     fn field(&self, path: &str) -> String {
         let value = match path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"))
         {
             Some(annotation) => &self.pod["metadata"]["annotations"][annotation],
-            None => path.split('.').fold(self.pod, |value, key| &value[key]),
+            None => path.split('.').fold(&self.pod, |value, key| &value[key]),
         };
         assert!(value.is_string(), "the pod has no {path}");
         text(value).to_owned()
-    }
-
-    /// Writes a projected volume: a directory with a time stamp, `..data` pointing at it, and per first path element a
-    /// link through `..data` (`k8s.io/kubernetes/pkg/volume/util/atomic_writer.go`).
-    fn project(&self, projected: &Value, directory: &Path) {
-        let stamp = "..2026_11_24_08_00_00.0123456789";
-        let sources = projected["sources"].as_array().expect("sources");
-        let files: BTreeMap<String, String> = sources.iter().flat_map(|source| self.files(source)).collect();
-        for (path, content) in &files {
-            let file = directory.join(stamp).join(path);
-            fs::create_dir_all(file.parent().expect("below the volume")).unwrap();
-            fs::write(file, content).unwrap();
-            let first = path.split('/').next().expect("a path");
-            let link = directory.join(first);
-            if !link.is_symlink() {
-                symlink(Path::new("..data").join(first), link).unwrap();
-            }
-        }
-        symlink(stamp, directory.join("..data")).unwrap();
     }
 
     /// Paths and contents of one source of a projected volume.

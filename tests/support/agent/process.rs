@@ -2,6 +2,8 @@
 //!
 //! Input: a command. Output: its lines in order, its exit code, and what is left of its group.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -58,6 +60,12 @@ impl Process {
         }
     }
 
+    /// Every line until now, without waiting for more.
+    pub(crate) fn log(&mut self) -> &[String] {
+        self.seen.extend(self.lines.try_iter());
+        &self.seen
+    }
+
     /// Sends a signal to the process alone, not to its group.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.id(), name);
@@ -87,7 +95,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its processes said last")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log();
+            eprintln!(
+                "process {}:\n{}",
+                self.id(),
+                self.seen[self.seen.len().saturating_sub(20)..].join("\n")
+            );
+        }
         // After a failed assertion nothing of the group may outlive the test; a finished one has no group left.
         if !group(self.id()).is_empty() {
             let _ = Command::new("sh").args(["-c", &format!("kill -KILL -{}", self.id())]).status();
@@ -120,7 +137,7 @@ pub(crate) fn signal(id: u32, name: &str) {
 }
 
 /// Processes of a group, by `/proc/*/stat` (proc(5): after the name in parentheses come state, parent and group).
-fn group(id: u32) -> Vec<u32> {
+pub(crate) fn group(id: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     processes
         .filter_map(|entry| {
