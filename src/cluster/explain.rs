@@ -15,6 +15,10 @@ pub fn explain(error: &kube::Error) -> String {
 /// A refusal of the API server, with the fix where there is one.
 pub fn explain_status(status: &Status) -> String {
     match status.code {
+        // It names what is missing, so it knows the kind: a namespace, mostly.
+        404 if status.details.as_ref().is_some_and(|details| !details.name.is_empty()) => {
+            format!("{} (404)", status.message)
+        }
         404 => "the API server does not know this kind: install its definition (CRD)".to_owned(),
         401 => format!("the API server does not know us: {}", status.message),
         403 => format!("not allowed: {}; grant it to our service account", status.message),
