@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod cli;
 pub mod cluster;
+pub mod controller;
 pub mod manifest;
 pub mod metrics;
 pub mod mounted;

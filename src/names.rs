@@ -50,6 +50,8 @@ pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`] on the objects that we write.
 pub const MANAGER: &str = "promsidecar";
+/// The Lease of our own namespace that the controller which writes holds.
+pub const LEASE: &str = "promsidecar-controller";
 /// Marks mirror pods of static pods; they are never patched.
 pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 /// Namespace annotation of `OpenShift`: `first/length` of the user ids that its pods may use.

@@ -65,7 +65,7 @@ impl Health {
     }
 
     /// There is a complete answer.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut state = self.state();
         if let Some((since, _)) = state.failing.take() {
             let seconds = since.elapsed().as_secs();
@@ -75,7 +75,7 @@ impl Health {
     }
 
     /// There is none, or no longer.
-    pub(super) fn failed(&self, why: String) {
+    pub(crate) fn failed(&self, why: String) {
         let mut state = self.state();
         let (since, before) = match state.failing.take() {
             Some((since, before)) => (since, Some(before)),
