@@ -12,12 +12,14 @@ use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, P
 
 pub mod certs;
 pub mod cluster;
+pub mod controller;
 pub mod demo;
 pub mod diff;
 pub mod explain;
 pub mod inject;
 pub mod input;
 pub mod lint;
+pub mod logging;
 pub mod ordered;
 pub mod output;
 pub mod policy;
@@ -44,6 +46,8 @@ pub struct Cli {
 enum Command {
     /// Serve the mutating admission webhook.
     Webhook(Box<webhook::Args>),
+    /// Deliver the configuration of templates, and tell how they are.
+    Controller(controller::Args),
     /// Add the agent to the pods of manifests, as the webhook would.
     Inject(inject::Args),
     /// Take out of manifests what promsidecar added.
@@ -98,6 +102,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
             let matches = matches.subcommand_matches("webhook").unwrap_or(matches);
             webhook::run(&args, matches, out)
         }
+        Command::Controller(args) => controller::run(&args),
         Command::Inject(args) => inject::run(&args, out),
         Command::Uninject(args) => uninject::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),

@@ -6,5 +6,6 @@
 pub mod client;
 pub mod explain;
 pub mod native;
+pub mod objects;
 pub mod version;
 pub mod watch;

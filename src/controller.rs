@@ -1,5 +1,18 @@
-//! The controller: what promsidecar writes into the cluster. IO.
+//! The companion of the webhook: keeps templates judged, their configuration delivered, and tells how they are.
 //!
-//! Input: what the API server says. Output: writes, by one process at a time; the others stay warm and write nothing.
+//! Input: what the API server says of templates, namespaces, our ConfigMaps and injected pods. Output: ConfigMaps, and the
+//! status of templates. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it; [`reconcile`] does it.
 
+pub mod admin;
+pub mod apply;
+pub mod backoff;
+pub mod condition;
+pub mod demand;
+pub mod fleet;
 pub mod lease;
+pub mod observe;
+pub mod plan;
+pub mod queue;
+pub mod reconcile;
+pub mod run;
+pub mod world;

@@ -2,6 +2,7 @@
 //!
 //! Modules marked PURE are functions of data to data: no client, clock, environment, file or task. IO lives in the others.
 
+pub mod admin;
 pub mod admission;
 pub mod cli;
 pub mod cluster;

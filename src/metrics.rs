@@ -19,6 +19,8 @@ use crate::admission::catalog::{Catalog, TemplateEntry};
 use crate::admission::reason::Reason;
 use crate::admission::{Answer, Outcome, OutcomeKind};
 
+pub mod controller;
+
 /// `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -117,6 +119,15 @@ impl TemplateState {
         }
     }
 
+    /// Counts the templates of a catalog.
+    fn count(catalog: &Catalog, gauges: &Templates) {
+        for state in Self::ALL {
+            let count = catalog.templates().filter(|entry| Self::of(entry) == state).count();
+            let gauge = gauges.get_or_create_owned(&StateLabels { state: state.word() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     const fn word(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -126,6 +137,18 @@ impl TemplateState {
             Self::Deleting => "deleting",
         }
     }
+}
+
+/// Numbers of templates by state.
+type Templates = Family<StateLabels, Gauge>;
+
+/// The running version, for every process.
+fn build(registry: &mut Registry) {
+    registry.register(
+        "build",
+        "The running version",
+        Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+    );
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,7 +186,7 @@ pub struct Metrics {
     rejected: Family<LimitLabels, Counter>,
     waits: Family<WaitLabels, Counter>,
     staleness: Family<SourceLabels, Gauge<f64, AtomicU64>>,
-    templates: Family<StateLabels, Gauge>,
+    templates: Templates,
     certificate_expiry: Gauge,
 }
 
@@ -232,11 +255,7 @@ impl Metrics {
             Unit::Seconds,
             self.certificate_expiry.clone(),
         );
-        registry.register(
-            "build",
-            "The running version",
-            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
-        );
+        build(registry);
         // Zeros from the start, so that rates are right for the first event too.
         for limit in Limit::ALL {
             let _ = self.rejected.get_or_create(&LimitLabels { limit: limit.word() });
@@ -303,11 +322,7 @@ impl Metrics {
         for (source, stale_for) in staleness {
             self.staleness.get_or_create_owned(&SourceLabels { source }).set(stale_for.as_secs_f64());
         }
-        for state in TemplateState::ALL {
-            let count = catalog.templates().filter(|entry| TemplateState::of(entry) == state).count();
-            let gauge = self.templates.get_or_create_owned(&StateLabels { state: state.word() });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        }
+        TemplateState::count(catalog, &self.templates);
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)

@@ -164,3 +164,10 @@ pub const HOST_IP: RuntimeFact = RuntimeFact {
     meta_label: "__meta_kubernetes_pod_host_ip",
     placeholder: "__HOST_IP__",
 };
+
+/// Annotation on a `ConfigMap` of ours: since when nobody uses it, RFC 3339.
+pub const UNUSED_SINCE: &str = "sidecar.prometheus.io/unused-since";
+/// Label of the `ConfigMap`s that keep the last good version of a template, in our own namespace.
+pub const LAST_GOOD: &str = "sidecar.prometheus.io/last-good";
+/// Key of the object in such a `ConfigMap`.
+pub const LAST_GOOD_KEY: &str = "template.json";

@@ -15,6 +15,9 @@ pub mod cluster;
 pub mod compile;
 pub mod documents;
 pub mod files;
+pub mod inventory;
+pub mod known;
+pub mod last_good;
 
 /// A source of templates and namespace metadata.
 pub trait Store: Send + Sync {

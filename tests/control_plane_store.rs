@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use control_plane::ControlPlane;
 use control_plane::definitions::{agents, define};
-use control_plane::https::{Client, get, tls, until};
+use control_plane::https::{get, until};
 use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
 use control_plane::wire::Wire;
 use promsidecar::names;
@@ -66,16 +66,6 @@ fn deployment(name: &str) -> Value {
     })
 }
 
-/// The answer to a pod of this name, asked of the program itself.
-async fn asked(program: &Program, path: &str, namespace: &str, pod: &Value) -> Value {
-    let review = support::reviews::creation(pod, namespace);
-    let mut client = Client::new(tls(program.listen, "127.0.0.1", &program.ca).await.unwrap()).await;
-    let body = serde_json::to_vec(&review).unwrap();
-    let response = client.send("POST", path, &["content-type: application/json"], &body).await;
-    assert_eq!(response.status(), 200);
-    serde_json::from_slice::<Value>(response.body()).unwrap()["response"].clone()
-}
-
 async fn ready(program: &Program) -> (u16, String) {
     get(program.admin, "/readyz").await
 }
@@ -118,7 +108,7 @@ async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_a
     plane.api.create(&agents("away"), &template("shop")).await;
     let pod = &asking_pod("web");
     until("it knows the template", || async {
-        injected(&asked(&program, "/mutate/pod/no", "away", pod).await)
+        injected(&program.asked("/mutate/pod/no", "away", pod).await)
     })
     .await;
     assert!(staleness(&program).await.values().all(|seconds| *seconds == 0.0));
@@ -126,11 +116,11 @@ async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_a
     wire.cut();
     until("every source is stale", || async {
         let staleness = staleness(&program).await;
-        staleness.len() == 3
+        staleness.len() == 4
             && staleness.iter().all(|(source, seconds)| source.contains("version") || *seconds > 0.0)
     })
     .await;
-    assert!(injected(&asked(&program, "/mutate/pod/no", "away", pod).await));
+    assert!(injected(&program.asked("/mutate/pod/no", "away", pod).await));
     assert_eq!(ready(&program).await.0, 200, "what it knows is good enough to serve");
     // What happens meanwhile is seen later.
     let delete = plane.api.send("DELETE", &format!("{}/shop", agents("away")), &Value::Null).await;
@@ -141,7 +131,7 @@ async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_a
         staleness(&program).await.values().all(|seconds| *seconds == 0.0)
     })
     .await;
-    let answer = asked(&program, "/mutate/pod/no", "away", pod).await;
+    let answer = program.asked("/mutate/pod/no", "away", pod).await;
     assert_eq!(answer["auditAnnotations"]["template"], "away/other");
 }
 
@@ -224,7 +214,7 @@ async fn a_pod_that_comes_with_its_namespace_and_template_is_injected_in_the_sam
         }
         let mut pod = asking_pod("web");
         pod["metadata"]["annotations"] = json!({(names::PORT): "8080"});
-        let answer = asked(program, "/mutate/namespace/no", &name, &pod).await;
+        let answer = program.asked("/mutate/namespace/no", &name, &pod).await;
         assert!(injected(&answer), "{name}: {answer:#}");
     }
 }
@@ -243,7 +233,7 @@ async fn an_edit_of_a_template_is_in_force_and_a_bad_one_leaves_the_good_one_in_
         let mut pod = asking_pod("web");
         pod["metadata"]["annotations"][names::INJECT] = json!("shop");
         let review = support::reviews::creation(&pod, "edits");
-        let answer = asked(program, "/mutate/pod/no", "edits", &pod).await;
+        let answer = program.asked("/mutate/pod/no", "edits", &pod).await;
         let body = json!({"response": answer});
         let patched = support::patched(&review["request"]["object"], &serde_json::to_vec(&body).unwrap());
         // One that was not injected has at most a mark.
@@ -292,7 +282,7 @@ async fn a_malformed_template_costs_none_of_five_hundred_others() {
     let decided = async |number: usize| {
         let mut pod = asking_pod("web");
         pod["metadata"]["annotations"][names::INJECT] = json!(format!("agent-{number}"));
-        asked(program, "/mutate/pod/no", "many", &pod).await["auditAnnotations"]["decision"].clone()
+        program.asked("/mutate/pod/no", "many", &pod).await["auditAnnotations"]["decision"].clone()
     };
     until("the last one is known", || async { decided(MANY - 1).await == "injected" }).await;
     for number in 0..MANY {

@@ -155,12 +155,6 @@ impl Catalog {
         Self { templates: Arc::clone(&self.templates), namespaces: Arc::default() }
     }
 
-    /// The same namespaces without a template, to be filled anew.
-    #[must_use]
-    pub fn without_templates(&self) -> Self {
-        Self { templates: Arc::default(), namespaces: Arc::clone(&self.namespaces) }
-    }
-
     /// The template of that name.
     pub fn template(&self, namespace: &str, name: &str) -> Option<&Arc<TemplateEntry>> {
         self.templates.get(namespace)?.get(name)
@@ -174,6 +168,11 @@ impl Catalog {
     /// Every template.
     pub fn templates(&self) -> impl Iterator<Item = &Arc<TemplateEntry>> {
         self.templates.values().flat_map(BTreeMap::values)
+    }
+
+    /// Names of all namespaces, in no order.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.keys().map(String::as_str)
     }
 
     /// Metadata of a namespace, if known.

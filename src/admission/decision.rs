@@ -174,6 +174,28 @@ pub fn decide<'a>(
     Decision { verdict, required, trace: walk.trace }
 }
 
+/// The template that pods of `namespace` get by its label alone, if it asks and one applies.
+pub fn template_of_namespace<'a>(
+    namespace: &'a str,
+    catalog: &'a Catalog,
+    policy: &Policy,
+) -> Option<&'a TemplateEntry> {
+    let meta = catalog.namespace(namespace)?;
+    let scope = Scope { namespace, meta, catalog, policy };
+    let pod = PodView::default();
+    match Wanted::of(&pod, meta) {
+        wanted @ (Wanted::Template(..) | Wanted::Any(_)) if !is_excluded(namespace, policy) => {
+            lookup::find(&scope, wanted).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Row 4.
+fn is_excluded(namespace: &str, policy: &Policy) -> bool {
+    ALWAYS_EXCLUDED.contains(&namespace) || policy.excluded_namespaces.contains(namespace)
+}
+
 /// The rows that were passed so far.
 struct Walk<'a> {
     trace: Vec<Step<'a>>,
@@ -293,8 +315,7 @@ impl<'a> Walk<'a> {
     fn place(&mut self, scope: &Scope<'_, '_>, pod: &'a PodView<'a>) -> Result<(), Refusal> {
         let namespace = scope.namespace;
         let excluded =
-            ALWAYS_EXCLUDED.contains(&namespace) || scope.policy.excluded_namespaces.contains(namespace);
-        let excluded = excluded.then(|| format!("pods of {namespace} are never injected"));
+            is_excluded(namespace, scope.policy).then(|| format!("pods of {namespace} are never injected"));
         self.row(Reason::NamespaceExcluded, excluded)?;
         let mirror = pod.annotation(names::MIRROR_POD).map(|_| "static pods cannot be changed".to_owned());
         self.row(Reason::MirrorPod, mirror)?;

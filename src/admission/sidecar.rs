@@ -257,7 +257,8 @@ fn hash(agent: &Agent, container: &Fragment, volumes: &[(String, Fragment)]) -> 
     hex(&Sha256::digest(pod_level.to_string()), 8)
 }
 
-fn hex(digest: &[u8], bytes: usize) -> String {
+/// The first bytes of a digest as hexadecimal digits.
+pub fn hex(digest: &[u8], bytes: usize) -> String {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let nibbles = digest.iter().take(bytes).flat_map(|byte| [byte >> 4, byte & 15]);

@@ -18,6 +18,14 @@ pub struct PolicyArgs {
     /// up in the cluster by `webhook`, else 1.33]
     #[arg(long, env = "PROMSIDECAR_KUBERNETES_VERSION", value_name = "MAJOR.MINOR")]
     pub kubernetes_version: Option<KubernetesVersion>,
+    /// Which namespaces ask, and for what.
+    #[command(flatten)]
+    pub namespaces: NamespaceArgs,
+}
+
+/// Flags of the policy that say which namespaces ask, and for what.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NamespaceArgs {
     /// Template of pods that ask without a name in namespaces without a template.
     #[arg(long, env = "PROMSIDECAR_DEFAULT_TEMPLATE", value_name = "NAMESPACE/NAME", value_parser = template_id)]
     pub default_template: Option<TemplateId>,
@@ -38,13 +46,21 @@ pub struct PolicyArgs {
 impl PolicyArgs {
     /// The policy that these flags mean.
     pub fn to_policy(&self) -> Policy {
+        let version = self.kubernetes_version.unwrap_or(DEFAULT_VERSION);
+        Policy { native_sidecars: version >= NATIVE_SIDECARS, ..self.namespaces.to_policy() }
+    }
+}
+
+impl NamespaceArgs {
+    /// The policy that these flags mean, where no mode of an agent is decided.
+    pub fn to_policy(&self) -> Policy {
         let mut excluded: std::collections::BTreeSet<String> =
             self.exclude_namespace.iter().cloned().collect();
         excluded.insert(self.own_namespace.clone());
         Policy {
             excluded_namespaces: excluded,
             default_template: self.default_template.clone(),
-            native_sidecars: self.kubernetes_version.unwrap_or(DEFAULT_VERSION) >= NATIVE_SIDECARS,
+            native_sidecars: false,
         }
     }
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::ArgMatches;
 
+use super::logging::LogArgs;
 use super::output::Format;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
 use super::values;
-use crate::telemetry::{self, LogFormat};
 use crate::webhook::config::{Certificate, Config, Limits, Templates};
 use crate::webhook::run;
 
@@ -53,12 +53,8 @@ pub struct Args {
     /// How long to keep serving after SIGTERM, so that clients learn to go elsewhere.
     #[arg(long, env = "PROMSIDECAR_DRAIN_TIME", default_value = "15s", value_name = "DURATION", value_parser = values::duration)]
     drain_time: Duration,
-    /// What to log: error, warn, info, debug, trace, or directives such as info,promsidecar=debug.
-    #[arg(long, env = "PROMSIDECAR_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    log_level: String,
-    /// How to log; auto is text on a terminal, else JSON.
-    #[arg(long, env = "PROMSIDECAR_LOG_FORMAT", default_value = "auto", value_enum, value_name = "FORMAT")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogArgs,
     /// Print the resulting settings, each with its source, and exit.
     #[arg(long, env = "PROMSIDECAR_PRINT_CONFIG")]
     print_config: bool,
@@ -141,17 +137,13 @@ impl Args {
         if self.listen == self.admin_listen && self.listen.port() != 0 {
             bail!("--admin-listen {} is the address of --listen: choose another port", self.admin_listen);
         }
-        if let Err(why) = telemetry::filter(&self.log_level) {
-            bail!(
-                "--log-level {:?}: {why}; use error, warn, info, debug, trace or target=level",
-                self.log_level
-            );
-        }
+        self.log.check()?;
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
             templates,
             certificate: self.tls.to_certificate()?,
+            own_namespace: self.policy.namespaces.own_namespace.clone(),
             policy: self.policy.to_policy(),
             settings: self.settings.to_settings(),
             limits: Limits {
@@ -174,15 +166,7 @@ pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> 
         print::print(matches, &config, args.output.unwrap_or_default(), out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    telemetry::install(telemetry::filter(&args.log_level)?, args.log_format, super::style::colour_wanted())?;
-    telemetry::log_panics();
-    for (variable, nearest) in super::unknown_variables(std::env::vars_os()) {
-        tracing::warn!(
-            variable,
-            nearest,
-            "this variable names no flag and has no effect; rename or remove it"
-        );
-    }
+    args.log.install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run::run(config));
     // A blocking read of a hung file system must not hold the exit up.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
+use tokio::sync::Notify;
 
 use super::explain::{explain, explain_status};
 
@@ -22,11 +23,23 @@ pub enum Change<K> {
     Deleted(K),
 }
 
+/// An event with something made of its object, so that nothing else of the object is held on to.
+pub fn map<K, N>(event: Event<K>, make: impl FnOnce(K) -> N) -> Event<N> {
+    match event {
+        Event::Apply(object) => Event::Apply(make(object)),
+        Event::Delete(object) => Event::Delete(make(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(make(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
 /// How a watch, or another question to the API server, goes; clones tell of the same one.
 #[derive(Debug, Clone)]
 pub struct Health {
     name: &'static str,
     state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,7 +53,7 @@ struct State {
 impl Health {
     /// Nothing is known yet of what `name` says.
     pub fn new(name: &'static str) -> Self {
-        Self { name, state: Arc::default() }
+        Self { name, state: Arc::default(), changed: Arc::default() }
     }
 
     /// What it is about.
@@ -58,6 +71,17 @@ impl Health {
         }
     }
 
+    /// Waits for the first complete answer.
+    pub async fn known(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.state().synced {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// For how long, at `now`, what is known may be out of date; zero while nothing fails.
     pub fn stale_for(&self, now: Instant) -> Duration {
         let state = self.state();
@@ -72,6 +96,7 @@ impl Health {
             tracing::info!(what = self.name, failed_for_seconds = seconds, "following the cluster again");
         }
         state.synced = true;
+        self.changed.notify_waiters();
     }
 
     /// There is none, or no longer.

@@ -7,139 +7,97 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ApiResource, DynamicObject, TypeMeta};
-use kube::core::{GroupVersionKind, PartialObjectMeta};
-use kube::runtime::watcher::{self, watcher};
+use futures_util::TryStreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Store;
-use super::compile::compile;
-use crate::admission::catalog::{Catalog, NamespaceMeta};
-use crate::cluster::watch::{Change, Health, follow};
+use super::inventory::Inventory;
+use crate::admission::catalog::Catalog;
+use crate::cluster::objects;
+use crate::cluster::watch::{Change, Health, follow, map};
+use crate::names;
 use crate::template::agent::TemplateId;
-use crate::template::{API_VERSION, KIND, Settings};
-
-/// Group and version of templates.
-const GROUP: &str = "monitoring.coreos.com";
-const VERSION: &str = "v1alpha1";
-/// Objects a page of the first list.
-const PAGE: u32 = 500;
+use crate::template::{ReadError, Settings};
 
 /// The cluster's templates and namespaces.
 #[derive(Debug)]
 pub struct ClusterStore {
-    settings: Settings,
+    inventory: Mutex<Inventory>,
     catalog: ArcSwap<Catalog>,
     changes: watch::Sender<()>,
-    /// Held by whoever makes the next snapshot of the present one.
-    writing: Mutex<()>,
     templates: Health,
     namespaces: Health,
+    last_good: Health,
     /// Of whoever looks up what the cluster runs, if anyone does.
     version: Option<Health>,
 }
 
 impl ClusterStore {
-    /// A store that knows nothing yet; follow [`Self::watch_templates`] and [`Self::watch_namespaces`]. It is not ready before
-    /// the cluster's version is known, where anyone looks that up.
+    /// A store that knows nothing yet; follow every `watch_…`. It is not ready before the cluster's version is known, where
+    /// anyone looks that up.
     pub fn new(settings: Settings, version: Option<Health>) -> Self {
         Self {
-            settings,
+            inventory: Mutex::new(Inventory::new(settings)),
             catalog: ArcSwap::default(),
             changes: watch::Sender::new(()),
-            writing: Mutex::default(),
             templates: Health::new("templates"),
             namespaces: Health::new("namespaces"),
+            last_good: Health::new("last good versions"),
             version,
         }
     }
 
     fn health(&self) -> impl Iterator<Item = &Health> {
-        [&self.templates, &self.namespaces].into_iter().chain(&self.version)
+        [&self.templates, &self.namespaces, &self.last_good].into_iter().chain(&self.version)
     }
 
     /// Follows the templates of all namespaces for ever.
     pub async fn watch_templates(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(GROUP, VERSION, KIND));
-        let start = || watcher(Api::<DynamicObject>::all_with(client.clone(), &kind), config());
-        follow(self.templates.clone(), start, |change| self.templates_changed(change)).await
+        let start = || {
+            let templates = Api::<DynamicObject>::all_with(client.clone(), &objects::templates());
+            watcher(templates, objects::paged()).map_ok(|event| {
+                map(event, |object| (objects::template_id(&object), objects::to_json(object)))
+            })
+        };
+        let take = |change| self.change(|inventory| templates_changed(inventory, change));
+        follow(self.templates.clone(), start, take).await
     }
 
     /// Follows the metadata of all namespaces for ever.
     pub async fn watch_namespaces(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let start = || watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config());
-        follow(self.namespaces.clone(), start, |change| self.namespaces_changed(change)).await
+        let start = || watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), objects::paged());
+        let take = |change| self.change(|inventory| namespaces_changed(inventory, change));
+        follow(self.namespaces.clone(), start, take).await
     }
 
-    fn templates_changed(&self, change: Change<DynamicObject>) {
-        self.swap(|before| match change {
-            Change::All(objects) => {
-                let mut catalog = before.without_templates();
-                for object in objects {
-                    self.insert(&mut catalog, before, object);
-                }
-                tracing::info!(templates = catalog.templates().count(), "templates listed");
-                catalog
-            }
-            Change::Applied(object) => {
-                let mut catalog = before.clone();
-                self.insert(&mut catalog, before, object);
-                catalog
-            }
-            Change::Deleted(object) => {
-                let mut catalog = before.clone();
-                catalog.remove_template(&id(&object));
-                catalog
-            }
-        });
+    /// Follows the last good versions that the controller keeps in our own namespace, for ever.
+    pub async fn watch_last_good(
+        self: Arc<Self>,
+        client: Client,
+        own_namespace: String,
+    ) -> anyhow::Result<()> {
+        let start = || {
+            let kept = Api::<ConfigMap>::namespaced(client.clone(), &own_namespace);
+            watcher(kept, objects::paged().labels(names::LAST_GOOD))
+                .map_ok(|event| map(event, |object| objects::kept_version(&object)))
+        };
+        let take = |change| self.change(|inventory| kept_changed(inventory, change));
+        follow(self.last_good.clone(), start, take).await
     }
 
-    /// Compiles one template; one that cannot be is left out and costs no other.
-    fn insert(&self, catalog: &mut Catalog, before: &Catalog, object: DynamicObject) {
-        let id = id(&object);
-        let previous = before.template(&id.namespace, &id.name).map(AsRef::as_ref);
-        match serde_json::to_value(narrowed(object)) {
-            Ok(object) => match compile(&object, &self.settings, previous) {
-                Ok(compiled) => catalog.insert_template(compiled.entry),
-                Err(error) => tracing::warn!(template = %id, %error, "object left out"),
-            },
-            Err(error) => tracing::warn!(template = %id, %error, "object left out"),
-        }
-    }
-
-    fn namespaces_changed(&self, change: Change<PartialObjectMeta<Namespace>>) {
-        self.swap(|before| match change {
-            Change::All(namespaces) => {
-                let mut catalog = before.without_namespaces();
-                tracing::info!(namespaces = namespaces.len(), "namespaces listed");
-                for namespace in namespaces {
-                    catalog.insert_namespace(namespace.name_any(), meta(&namespace));
-                }
-                catalog
-            }
-            Change::Applied(namespace) => {
-                let mut catalog = before.clone();
-                catalog.insert_namespace(namespace.name_any(), meta(&namespace));
-                catalog
-            }
-            Change::Deleted(namespace) => {
-                let mut catalog = before.clone();
-                catalog.remove_namespace(&namespace.name_any());
-                catalog
-            }
-        });
-    }
-
-    /// Replaces the snapshot and tells of it.
-    fn swap(&self, next: impl FnOnce(&Catalog) -> Catalog) {
-        // The next snapshot appears whole or not at all, so a panic of another writer changes nothing.
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.catalog.load_full();
-        let catalog = next(&before);
-        super::log_violations(&before, &catalog);
+    /// Makes the next snapshot and tells of it.
+    fn change(&self, change: impl FnOnce(&mut Inventory)) {
+        // Every change of the inventory is complete at each point where it could panic.
+        let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut inventory);
+        let catalog = inventory.catalog().clone();
+        super::log_violations(&self.catalog.load(), &catalog);
         self.catalog.store(Arc::new(catalog));
         self.changes.send_replace(());
     }
@@ -165,29 +123,43 @@ impl Store for ClusterStore {
     }
 }
 
-fn config() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
-}
-
-fn id(object: &DynamicObject) -> TemplateId {
-    TemplateId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
-}
-
-/// The object without what nobody here reads.
-fn narrowed(mut object: DynamicObject) -> DynamicObject {
-    object.metadata.managed_fields = None;
-    // An item of a list need not say what it is.
-    object.types = Some(TypeMeta { api_version: API_VERSION.to_owned(), kind: KIND.to_owned() });
-    if let Value::Object(fields) = &mut object.data {
-        fields.remove("status");
+fn templates_changed(inventory: &mut Inventory, change: Change<(TemplateId, Value)>) {
+    let left_out = |error: ReadError| tracing::warn!(%error, "object left out");
+    match change {
+        Change::All(objects) => {
+            let objects: Vec<_> = objects.into_iter().map(|(_, object)| object).collect();
+            let (_, unreadable) = inventory.replace_templates(&objects);
+            unreadable.into_iter().for_each(left_out);
+            tracing::info!(templates = inventory.catalog().templates().count(), "templates listed");
+        }
+        Change::Applied((_, object)) => drop(inventory.insert_template(&object).map_err(left_out)),
+        Change::Deleted((id, _)) => inventory.remove_template(&id),
     }
-    object
 }
 
-fn meta(namespace: &PartialObjectMeta<Namespace>) -> NamespaceMeta {
-    let (labels, annotations) = (namespace.labels(), namespace.annotations());
-    NamespaceMeta::new(
-        |key| labels.get(key).map(String::as_str),
-        |key| annotations.get(key).map(String::as_str),
-    )
+fn namespaces_changed(inventory: &mut Inventory, change: Change<PartialObjectMeta<Namespace>>) {
+    match change {
+        Change::All(namespaces) => {
+            tracing::info!(namespaces = namespaces.len(), "namespaces listed");
+            let namespaces = namespaces.iter();
+            let all = namespaces.map(|namespace| (namespace.name_any(), objects::namespace_meta(namespace)));
+            inventory.replace_namespaces(all);
+        }
+        Change::Applied(namespace) => {
+            inventory.insert_namespace(&namespace.name_any(), objects::namespace_meta(&namespace));
+        }
+        Change::Deleted(namespace) => inventory.remove_namespace(&namespace.name_any()),
+    }
+}
+
+fn kept_changed(inventory: &mut Inventory, change: Change<Option<(TemplateId, Option<Value>)>>) {
+    match change {
+        Change::All(kept) => {
+            let readable = kept.into_iter().flatten().filter_map(|(id, object)| Some((id, object?)));
+            inventory.replace_kept(readable.collect());
+        }
+        Change::Applied(Some((id, object))) => inventory.keep(&id, object),
+        Change::Deleted(Some((id, _))) => inventory.keep(&id, None),
+        Change::Applied(None) | Change::Deleted(None) => {}
+    }
 }

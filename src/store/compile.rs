@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::admission::catalog::{AllowedNamespaces, TemplateEntry};
 use crate::admission::sidecar::Sidecar;
-use crate::template::agent::TemplateId;
+use crate::template::agent::{Agent, TemplateId};
 use crate::template::violation::Violation;
 use crate::template::{ReadError, Settings, Template, validate};
 
@@ -24,11 +24,16 @@ pub fn compile(
     // Another object of the same name is another template.
     let previous = previous.filter(|previous| previous.uid == template.uid);
     let published = previous.and_then(|previous| previous.sidecar.clone());
+    let mut newest = None;
     let (sidecar, violations) = match template.claimed.then(|| validate::validate(&template, settings)) {
         None => (None, Vec::new()),
         // Paused means frozen: what was in force stays so. With nothing to freeze, the template is used as it is.
         Some(Ok(_)) if template.paused && published.is_some() => (published, Vec::new()),
-        Some(Ok(agent)) => (Some(Arc::new(Sidecar::compile(&agent))), Vec::new()),
+        Some(Ok(agent)) => {
+            let sidecar = Arc::new(Sidecar::compile(&agent));
+            newest = Some(agent);
+            (Some(sidecar), Vec::new())
+        }
         Some(Err(violations)) => (published, violations),
     };
     let entry = TemplateEntry {
@@ -40,7 +45,7 @@ pub fn compile(
         sidecar,
         violation: violations.first().map(ToString::to_string),
     };
-    Ok(Compiled { entry, violations })
+    Ok(Compiled { entry, violations, agent: newest })
 }
 
 /// A compiled template with every violation of its newest version.
@@ -50,6 +55,8 @@ pub struct Compiled {
     pub entry: TemplateEntry,
     /// Empty where the newest version is good.
     pub violations: Vec<Violation>,
+    /// The newest version, where it comes into force.
+    pub agent: Option<Agent>,
 }
 
 /// Namespace and name of an object's metadata.

@@ -22,6 +22,14 @@ pub struct TemplateId {
     pub name: String,
 }
 
+impl TemplateId {
+    /// `namespace/name`, as [`Self`] is displayed.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for TemplateId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

@@ -21,6 +21,8 @@ pub struct Config {
     pub templates: Templates,
     /// Where the certificate comes from.
     pub certificate: Certificate,
+    /// The namespace that promsidecar runs in.
+    pub own_namespace: String,
     /// What decides about pods.
     pub policy: Policy,
     /// What decides about templates.

@@ -47,7 +47,8 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let metrics = Arc::new(Metrics::default());
     let mut supervisor = Supervisor::new(shutdown.clone());
     let policy = Arc::new(ArcSwap::from_pointee(config.policy));
-    let store = follow(&config.templates, config.settings, &policy, &mut supervisor).await?;
+    let store =
+        follow(&config.templates, config.settings, config.own_namespace, &policy, &mut supervisor).await?;
 
     let slot = Arc::new(Slot::default());
     let now = SystemTime::now();
@@ -80,6 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
 async fn follow(
     templates: &Templates,
     settings: Settings,
+    own_namespace: String,
     policy: &Arc<ArcSwap<Policy>>,
     supervisor: &mut Supervisor,
 ) -> anyhow::Result<Arc<dyn Store>> {
@@ -101,6 +103,8 @@ async fn follow(
     let store = Arc::new(ClusterStore::new(settings, version.clone()));
     supervisor.spawn_until_stop("watching templates", Arc::clone(&store).watch_templates(client.clone()));
     supervisor.spawn_until_stop("watching namespaces", Arc::clone(&store).watch_namespaces(client.clone()));
+    let last_good = Arc::clone(&store).watch_last_good(client.clone(), own_namespace);
+    supervisor.spawn_until_stop("watching last good versions", last_good);
     if let Some(health) = version {
         let policy = Arc::clone(policy);
         let set = move |native_sidecars| {

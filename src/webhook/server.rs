@@ -14,11 +14,12 @@ use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 
 use super::Admit;
-use super::admin::{self, Status};
+use super::admin::Status;
 use super::config::Limits;
 use super::connection::BoundedAcceptor;
 use super::{router, tls};
-use crate::shutdown::Phase;
+use crate::admin::Report;
+use crate::shutdown::{Phase, Shutdown};
 
 /// Connections of the admin port; it serves a kubelet and a Prometheus or two.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -58,7 +59,7 @@ pub async fn serve(
     let health = server(listeners.admin, &limits)?
         .acceptor(bound)
         .handle(admin_handle.clone())
-        .serve(admin::router(status).into_make_service());
+        .serve(crate::admin::router(Arc::new(status)).into_make_service());
 
     let orderly = async {
         shutdown.reached(Phase::Draining).await;
@@ -80,6 +81,28 @@ pub async fn serve(
         () = shutdown.reached(Phase::Aborting) => {
             webhook_handle.shutdown();
             admin_handle.shutdown();
+            Ok(())
+        }
+    }
+}
+
+/// Serves an admin port until the process stops.
+pub async fn serve_admin(
+    listener: TcpListener,
+    report: Arc<dyn Report>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let (limits, handle) = (Limits::default(), Handle::new());
+    // What this port turns away is counted by nobody: it serves a kubelet and a Prometheus or two.
+    let bound = BoundedAcceptor::new(ADMIN_CONNECTIONS, limits.write, Arc::default());
+    let serve = server(listener, &limits)?
+        .acceptor(bound)
+        .handle(handle.clone())
+        .serve(crate::admin::router(report).into_make_service());
+    tokio::select! {
+        ended = serve => ended.map_err(Into::into),
+        () = shutdown.reached(Phase::Stopping) => {
+            handle.shutdown();
             Ok(())
         }
     }

@@ -51,7 +51,7 @@ impl Map {
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) homes: &'static [(Holder, Map)],
-    /// Whether promsidecar itself writes it on pods.
+    /// Whether promsidecar alone writes it.
     pub(super) is_written: bool,
 }
 
@@ -87,10 +87,12 @@ const POD_AND_NAMESPACE: &[(Holder, Map)] =
 const NAMESPACE: &[(Holder, Map)] = &[(Holder::Namespace, Map::Annotation)];
 const NAMESPACE_AND_CONFIG_MAP: &[(Holder, Map)] =
     &[(Holder::Namespace, Map::Annotation), (Holder::ConfigMap, Map::Annotation)];
+const CONFIG_MAP: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Annotation)];
+const CONFIG_MAP_LABEL: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Label)];
 const TEMPLATE: &[(Holder, Map)] = &[(Holder::Template, Map::Annotation)];
 
 /// Every key of ours, as `docs/annotations.md` has them.
-pub(super) const KEYS: [Key; 17] = [
+pub(super) const KEYS: [Key; 19] = [
     Key::read(names::INJECT, POD_AND_NAMESPACE),
     Key::read(names::REQUIRED, POD_AND_NAMESPACE),
     Key::read(names::PORT, POD),
@@ -108,6 +110,8 @@ pub(super) const KEYS: [Key; 17] = [
     Key::written(names::TARGETS, POD),
     Key::written(names::SKIPPED, POD),
     Key::written(names::INJECTED, POD_LABEL),
+    Key::written(names::UNUSED_SINCE, CONFIG_MAP),
+    Key::written(names::LAST_GOOD, CONFIG_MAP_LABEL),
 ];
 
 /// Names of the community's that are read, beside `param_…`.

@@ -75,6 +75,16 @@ impl Program {
         format!("https://{}", self.listen)
     }
 
+    /// The response to a pod, asked of the program itself.
+    pub(crate) async fn asked(&self, path: &str, namespace: &str, pod: &Value) -> Value {
+        let review = crate::support::reviews::creation(pod, namespace);
+        let mut client = Client::new(tls(self.listen, "127.0.0.1", &self.ca).await.unwrap()).await;
+        let body = serde_json::to_vec(&review).unwrap();
+        let response = client.send("POST", path, &["content-type: application/json"], &body).await;
+        assert_eq!(response.status(), 200);
+        serde_json::from_slice::<Value>(response.body()).unwrap()["response"].clone()
+    }
+
     /// Reviews that the program counted, by outcome and reason; none is left out.
     pub(crate) async fn reviews(&self) -> BTreeMap<String, u64> {
         let (status, text) = get(self.admin, "/metrics").await;

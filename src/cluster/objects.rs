@@ -1,0 +1,64 @@
+//! The kinds of objects that are followed, and what is kept of each.
+//!
+//! Input: objects as the API server sends them. Output: templates as JSON, namespaces as [`NamespaceMeta`].
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::ResourceExt;
+use kube::api::{ApiResource, DynamicObject, TypeMeta};
+use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::runtime::watcher;
+use serde_json::Value;
+
+use crate::admission::catalog::NamespaceMeta;
+use crate::names;
+use crate::store::last_good;
+use crate::template::agent::TemplateId;
+use crate::template::{API_VERSION, KIND};
+
+/// Objects a page of a list.
+const PAGE: u32 = 500;
+
+/// The kind of templates.
+pub fn templates() -> ApiResource {
+    let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, KIND))
+}
+
+/// A watch of all objects of a kind, listed in pages.
+pub fn paged() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
+/// Namespace and name of a template.
+pub fn template_id(object: &DynamicObject) -> TemplateId {
+    TemplateId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+/// A template as JSON, without what nobody here reads.
+pub fn to_json(mut object: DynamicObject) -> Value {
+    object.metadata.managed_fields = None;
+    // An item of a list need not say what it is.
+    object.types = Some(TypeMeta { api_version: API_VERSION.to_owned(), kind: KIND.to_owned() });
+    // Maps with text keys, texts and numbers: nothing of it can fail to be JSON.
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// What admission reads of a namespace.
+pub fn namespace_meta(namespace: &PartialObjectMeta<Namespace>) -> NamespaceMeta {
+    let (labels, annotations) = (namespace.labels(), namespace.annotations());
+    NamespaceMeta::new(
+        |key| labels.get(key).map(String::as_str),
+        |key| annotations.get(key).map(String::as_str),
+    )
+}
+
+/// A last good version: whose it is, and the object if it can be read.
+pub fn kept_version(object: &ConfigMap) -> Option<(TemplateId, Option<Value>)> {
+    let id = object.annotations().get(names::TEMPLATE).and_then(|id| TemplateId::parse(id))?;
+    let content = object.data.as_ref().and_then(|data| data.get(names::LAST_GOOD_KEY));
+    let restored = last_good::restore(content.map_or("", String::as_str));
+    if let Err(why) = &restored {
+        tracing::warn!(template = %id, config_map = object.name_any(), error = why, "last good version cannot be read");
+    }
+    Some((id, restored.ok()))
+}

@@ -1,0 +1,50 @@
+//! What the admin port tells of the controller.
+//!
+//! Input: what is known, the lease, and the shutdown. Output: a [`Report`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lease::Leadership;
+use super::observe::Observer;
+use crate::admin::Report;
+use crate::cluster::watch::Health;
+use crate::metrics::controller::Metrics;
+use crate::shutdown::{Phase, Shutdown};
+
+/// What is reported on.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What is known.
+    pub observer: Arc<Observer>,
+    /// Whether this replica writes. One that does not is ready all the same.
+    pub leadership: Leadership,
+    /// How talking about the lease goes.
+    pub lease: Health,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The phase of the process.
+    pub shutdown: Shutdown,
+}
+
+impl Status {
+    fn sources(&self) -> impl Iterator<Item = &Health> {
+        self.observer.health().into_iter().chain([&self.lease])
+    }
+}
+
+impl Report for Status {
+    fn not_ready(&self) -> Vec<String> {
+        let draining = self.shutdown.phase() > Phase::Serving;
+        let unknown = self.sources().filter_map(|health| health.readiness().err());
+        unknown.chain(draining.then(|| "draining".to_owned())).collect()
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        let now = Instant::now();
+        let staleness: Vec<_> = self.sources().map(|health| (health.name(), health.stale_for(now))).collect();
+        let world = self.observer.world();
+        self.metrics.encode(self.leadership.is_held(), world.catalog(), world.counts(), &staleness)
+    }
+}

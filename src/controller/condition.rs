@@ -1,0 +1,157 @@
+//! The status of a template, so that the standard columns of `kubectl get prometheusagents` tell the truth. PURE.
+//!
+//! Input: what is known of the template, how its delivery went, counts of its pods, and the time. Output: the status to write,
+//! or nothing where it is written already. Types and values of conditions are upstream's (`pkg/apis/monitoring/v1`).
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::fleet::Counts;
+use crate::store::known::Known;
+use crate::template::render;
+
+/// Most bytes of a condition's message (apimachinery `Condition`: 32768).
+const MAX_MESSAGE: usize = 32_000;
+
+/// Why a template is not in force everywhere that it is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    /// A ConfigMap of its name is not ours, and was not touched.
+    Conflict(String),
+    /// The configuration fits into no ConfigMap.
+    TooLarge(String),
+    /// The API server did not take it; it is tried again.
+    Failed(String),
+}
+
+impl Undelivered {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "ConfigMapConflict",
+            Self::TooLarge(_) => "TooLarge",
+            Self::Failed(_) => "NotDelivered",
+        }
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::Conflict(message) | Self::TooLarge(message) | Self::Failed(message) => message,
+        }
+    }
+}
+
+/// The status of a template.
+pub fn status(known: &Known, delivered: &Result<(), Undelivered>, counts: Counts, now: Timestamp) -> Value {
+    let conditions = [reconciled(known, delivered), available(known)];
+    json!({
+        "paused": known.paused,
+        "replicas": counts.all,
+        "updatedReplicas": counts.updated,
+        "availableReplicas": counts.ready,
+        "unavailableReplicas": counts.all - counts.ready,
+        "conditions": conditions.map(|condition| condition.written(known, now)),
+    })
+}
+
+/// Whether `desired` says something else than the object has; when a condition changed is not compared.
+pub fn differs(written: &Value, desired: &Value) -> bool {
+    let Some(desired) = desired.as_object() else { return true };
+    desired.iter().any(|(field, value)| match value.as_array() {
+        None => written[field] != *value,
+        Some(conditions) => conditions.iter().any(|condition| {
+            let found = find(written, condition["type"].as_str().unwrap_or_default());
+            let same = |key: &str| found.is_some_and(|found| found[key] == condition[key]);
+            !["status", "reason", "message", "observedGeneration"].into_iter().all(same)
+        }),
+    })
+}
+
+/// Whether `desired` differs in more than its counts, which change with every pod.
+pub fn is_urgent(written: &Value, desired: &Value) -> bool {
+    differs(written, &json!({"conditions": desired["conditions"], "paused": desired["paused"]}))
+}
+
+struct Condition {
+    kind: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Condition {
+    fn written(self, known: &Known, now: Timestamp) -> Value {
+        let Self { kind, status, reason, message } = self;
+        let before = find(&known.status, kind).filter(|before| before["status"] == status);
+        let since = before.and_then(|before| before["lastTransitionTime"].as_str());
+        json!({
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": cut(&message),
+            "observedGeneration": known.generation,
+            "lastTransitionTime": since.map_or_else(|| seconds(now), str::to_owned),
+        })
+    }
+}
+
+/// Whether the spec is valid and in force wherever it is used.
+fn reconciled(known: &Known, delivered: &Result<(), Undelivered>) -> Condition {
+    let (status, reason, message) = match (&known.violations[..], delivered) {
+        ([], Ok(())) => ("True", "Delivered", notes(known).join("; ")),
+        ([], Err(why)) => ("False", why.reason(), why.message().to_owned()),
+        (violations, _) => {
+            let violations: Vec<_> = violations.iter().map(ToString::to_string).collect();
+            ("False", "Invalid", violations.join("; "))
+        }
+    };
+    Condition { kind: "Reconciled", status, reason, message }
+}
+
+/// Whether pods can be injected, and from which version.
+fn available(known: &Known) -> Condition {
+    let (status, reason, message) = match &known.good {
+        None => ("False", "NothingToInject", "there never was a valid version".to_owned()),
+        Some(good) if known.is_behind() => {
+            let message = format!("generation {} is in force", good.agent.generation);
+            if known.violations.is_empty() {
+                ("True", "Paused", message)
+            } else {
+                ("Degraded", "LastGoodInForce", message)
+            }
+        }
+        Some(_) => ("True", "Published", String::new()),
+    };
+    Condition { kind: "Available", status, reason, message }
+}
+
+/// What the author of a valid template should know.
+fn notes(known: &Known) -> Vec<String> {
+    let Some(good) = &known.good else { return Vec::new() };
+    let agent = &good.agent;
+    let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
+    let warnings = agent.config.warnings.iter();
+    let warnings = warnings.map(|warning| format!("warning: {}: {}", warning.path, warning.text));
+    render::derived_lines(agent).into_iter().chain(ignored).chain(warnings).collect()
+}
+
+fn find<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    status["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+/// At most [`MAX_MESSAGE`] bytes.
+fn cut(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MAX_MESSAGE);
+    format!("{}…", &message[..end])
+}
+
+/// As the API server writes times: to the second.
+fn seconds(now: Timestamp) -> String {
+    format!("{now:.0}")
+}
+
+#[cfg(test)]
+#[path = "condition_tests.rs"]
+mod tests;

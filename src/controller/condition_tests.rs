@@ -1,0 +1,134 @@
+//! Statuses of templates that are good, bad, paused and undelivered.
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Undelivered, differs, is_urgent, status};
+use crate::controller::fleet::Counts;
+use crate::names;
+use crate::store::known::{Known, judge};
+use crate::template::Settings;
+
+const COUNTS: Counts = Counts { all: 3, updated: 2, ready: 1 };
+
+fn now() -> Timestamp {
+    "2026-11-25T12:00:00.123Z".parse().unwrap()
+}
+
+fn object(generation: i64, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "PrometheusAgent",
+        "metadata": {
+            "namespace": "a", "name": "one", "uid": "u", "generation": generation,
+            "annotations": {(names::CONTROLLER_ID): "promsidecar"},
+        },
+        "spec": spec,
+    })
+}
+
+fn judged(object: &Value, previous: Option<&Known>) -> Known {
+    judge(object, &Settings::default(), previous).unwrap()
+}
+
+fn good() -> Known {
+    judged(&object(1, &json!({"sampleLimit": 5, "bodySizeLimit": "1MB", "replicas": 3})), None)
+}
+
+/// Status, reason, message and generation of both conditions.
+fn conditions(known: &Known, delivered: &Result<(), Undelivered>) -> [[String; 4]; 2] {
+    let status = status(known, delivered, COUNTS, now());
+    let conditions = status["conditions"].as_array().unwrap();
+    assert_eq!((&conditions[0]["type"], &conditions[1]["type"]), (&json!("Reconciled"), &json!("Available")));
+    [0, 1].map(|at| {
+        ["status", "reason", "message", "observedGeneration"].map(|key| match &conditions[at][key] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    })
+}
+
+fn row(status: &str, reason: &str, message: &str, generation: i64) -> [String; 4] {
+    [status.to_owned(), reason.to_owned(), message.to_owned(), generation.to_string()]
+}
+
+#[test]
+fn a_delivered_template_is_reconciled_and_says_what_it_ignores() {
+    let [reconciled, available] = conditions(&good(), &Ok(()));
+    assert_eq!((&*reconciled[0], &*reconciled[1], &*reconciled[3]), ("True", "Delivered", "1"));
+    assert!(reconciled[2].starts_with("ignored: spec.replicas: "), "{}", reconciled[2]);
+    assert_eq!(available, row("True", "Published", "", 1));
+}
+
+#[test]
+fn a_bad_edit_is_degraded_while_an_older_version_is_in_force_and_false_without_one() {
+    let bad = object(2, &json!({"version": "2.0.0", "scrapeInterval": "soon"}));
+    let [reconciled, available] = conditions(&judged(&bad, Some(&good())), &Ok(()));
+    assert_eq!((&*reconciled[0], &*reconciled[1], &*reconciled[3]), ("False", "Invalid", "2"));
+    assert!(
+        reconciled[2].contains("spec.version: ") && reconciled[2].contains("; spec."),
+        "{}",
+        reconciled[2]
+    );
+    assert_eq!(available, row("Degraded", "LastGoodInForce", "generation 1 is in force", 2));
+    let [_, available] = conditions(&judged(&bad, None), &Ok(()));
+    assert_eq!(available, row("False", "NothingToInject", "there never was a valid version", 2));
+}
+
+#[test]
+fn a_paused_template_is_available_in_its_published_version() {
+    let paused = judged(&object(2, &json!({"paused": true, "scrapeInterval": "10s"})), Some(&good()));
+    assert_eq!(conditions(&paused, &Ok(()))[1], row("True", "Paused", "generation 1 is in force", 2));
+    assert_eq!(status(&paused, &Ok(()), COUNTS, now())["paused"], true);
+}
+
+#[test]
+fn what_could_not_be_delivered_is_not_reconciled_but_available() {
+    let conflict = Err(Undelivered::Conflict("a/promsidecar-one is not ours".to_owned()));
+    let [reconciled, available] = conditions(&good(), &conflict);
+    assert_eq!(reconciled, row("False", "ConfigMapConflict", "a/promsidecar-one is not ours", 1));
+    assert_eq!(available[0], "True");
+}
+
+#[test]
+fn counts_are_those_of_the_pods() {
+    let status = status(&good(), &Ok(()), COUNTS, now());
+    let counts = ["replicas", "updatedReplicas", "availableReplicas", "unavailableReplicas"];
+    assert_eq!(counts.map(|field| status[field].as_u64().unwrap()), [3, 2, 1, 2]);
+}
+
+#[test]
+fn the_time_of_a_condition_is_that_of_its_last_change() {
+    let mut known = good();
+    let before = status(&known, &Ok(()), COUNTS, now());
+    assert_eq!(before["conditions"][0]["lastTransitionTime"], "2026-11-25T12:00:00Z");
+    known.status = before;
+    let later = "2026-11-25T13:00:00Z".parse().unwrap();
+    let after = status(&known, &Err(Undelivered::Failed("403".to_owned())), COUNTS, later);
+    assert_eq!(after["conditions"][0]["lastTransitionTime"], "2026-11-25T13:00:00Z");
+    assert_eq!(after["conditions"][1]["lastTransitionTime"], "2026-11-25T12:00:00Z");
+}
+
+#[test]
+fn a_status_is_written_where_it_says_something_new() {
+    let mut known = good();
+    let written = status(&known, &Ok(()), COUNTS, now());
+    assert!(differs(&Value::Null, &written) && is_urgent(&Value::Null, &written));
+    known.status = written.clone();
+    // What others keep there, and the order of conditions, make no difference.
+    let mut stored = written;
+    stored["shards"] = json!(1);
+    stored["conditions"].as_array_mut().unwrap().reverse();
+    assert!(!differs(&stored, &status(&known, &Ok(()), COUNTS, now())));
+    let counted = status(&known, &Ok(()), Counts { all: 4, ..COUNTS }, now());
+    assert!(differs(&stored, &counted) && !is_urgent(&stored, &counted));
+    let failed = status(&known, &Err(Undelivered::Failed("403".to_owned())), COUNTS, now());
+    assert!(is_urgent(&stored, &failed));
+}
+
+#[test]
+fn a_message_is_never_longer_than_the_api_server_takes() {
+    let conflict = Err(Undelivered::Failed("é".repeat(40_000)));
+    let message = conditions(&good(), &conflict)[0][2].clone();
+    assert!(message.len() < 32_768 && message.ends_with("é…"));
+}

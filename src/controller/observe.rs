@@ -1,0 +1,231 @@
+//! The watches of the controller, from objects to changes of the [`World`]. IO: follows watches.
+//!
+//! Input: a client. Output: every change told to the world, and the templates that it concerns to the queue.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::TryStreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::watcher;
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::fleet::{self, Member, PodKey};
+use super::plan::{self, Observed};
+use super::queue::Queue;
+use super::world::World;
+use crate::admission::catalog::NamespaceMeta;
+use crate::cluster::objects;
+use crate::cluster::watch::{self, Change, Health, follow};
+use crate::names;
+use crate::store::inventory::Concerned;
+use crate::template::agent::TemplateId;
+
+/// What is known, with what has to be looked at, for all who tell and who act.
+#[derive(Debug)]
+pub struct Observer {
+    world: Mutex<World>,
+    /// Templates that something happened to.
+    pub queue: Queue,
+    templates: Health,
+    namespaces: Health,
+    config_maps: Health,
+    last_good: Health,
+    pods: Health,
+}
+
+impl Observer {
+    /// Nothing is known yet; follow every `watch_…`.
+    pub fn new(world: World) -> Self {
+        Self {
+            world: Mutex::new(world),
+            queue: Queue::default(),
+            templates: Health::new("templates"),
+            namespaces: Health::new("namespaces"),
+            config_maps: Health::new("ConfigMaps"),
+            last_good: Health::new("last good versions"),
+            pods: Health::new("injected pods"),
+        }
+    }
+
+    /// How the watches are.
+    pub const fn health(&self) -> [&Health; 5] {
+        [&self.templates, &self.namespaces, &self.config_maps, &self.last_good, &self.pods]
+    }
+
+    /// What is known at this moment.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // Every change of the world is complete at each point where it could panic.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut World) -> Concerned) {
+        let concerned = change(&mut self.world());
+        self.queue.add(concerned);
+    }
+
+    /// Follows the templates of all namespaces for ever.
+    pub async fn watch_templates(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let start = || {
+            let templates = Api::<DynamicObject>::all_with(client.clone(), &objects::templates());
+            watcher(templates, objects::paged()).map_ok(|event| {
+                watch::map(event, |object| (objects::template_id(&object), objects::to_json(object)))
+            })
+        };
+        let take = |change| self.tell(|world| templates_changed(world, change));
+        follow(self.templates.clone(), start, take).await
+    }
+
+    /// Follows the metadata of all namespaces for ever.
+    pub async fn watch_namespaces(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let start = || {
+            watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), objects::paged())
+                .map_ok(|event| watch::map(event, |object| namespace(&object)))
+        };
+        let take = |change| self.tell(|world| namespaces_changed(world, change));
+        follow(self.namespaces.clone(), start, take).await
+    }
+
+    /// Follows the ConfigMaps with configurations, in all namespaces, for ever.
+    pub async fn watch_config_maps(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let ours = format!("{}={},!{}", names::MANAGED_BY, names::MANAGER, names::LAST_GOOD);
+        let start = || {
+            watcher(Api::<ConfigMap>::all(client.clone()), objects::paged().labels(&ours))
+                .map_ok(|event| watch::map(event, |object| config_map(&object)))
+        };
+        let take = |change| self.tell(|world| config_maps_changed(world, change));
+        follow(self.config_maps.clone(), start, take).await
+    }
+
+    /// Follows the last good versions that are kept in our own namespace, for ever.
+    pub async fn watch_last_good(
+        self: Arc<Self>,
+        client: Client,
+        own_namespace: String,
+    ) -> anyhow::Result<()> {
+        let start = || {
+            let kept = Api::<ConfigMap>::namespaced(client.clone(), &own_namespace);
+            watcher(kept, objects::paged().labels(names::LAST_GOOD))
+                .map_ok(|event| watch::map(event, |object| objects::kept_version(&object)))
+        };
+        let take = |change| self.tell(|world| kept_changed(world, change));
+        follow(self.last_good.clone(), start, take).await
+    }
+
+    /// Follows the injected pods of all namespaces for ever.
+    pub async fn watch_pods(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let injected = format!("{}=true", names::INJECTED);
+        let start = || {
+            watcher(Api::<Pod>::all(client.clone()), objects::paged().labels(&injected))
+                .map_ok(|event| watch::map(event, |pod| member(&pod)))
+        };
+        let take = |change| self.tell(|world| pods_changed(world, change));
+        follow(self.pods.clone(), start, take).await
+    }
+}
+
+fn templates_changed(world: &mut World, change: Change<(TemplateId, Value)>) -> Concerned {
+    let applied = match change {
+        Change::All(objects) => {
+            let objects: Vec<_> = objects.into_iter().map(|(_, object)| object).collect();
+            let (concerned, unreadable) = world.all_templates(&objects);
+            for error in unreadable {
+                tracing::warn!(%error, "object left out");
+            }
+            return concerned;
+        }
+        Change::Applied((_, object)) => world.template_applied(&object),
+        Change::Deleted((id, _)) => return world.template_deleted(&id),
+    };
+    applied.unwrap_or_else(|error| {
+        tracing::warn!(%error, "object left out");
+        Concerned::new()
+    })
+}
+
+/// A namespace; one that is being deleted has no metadata any more: nothing can be created there.
+fn namespace(namespace: &PartialObjectMeta<Namespace>) -> (String, Option<NamespaceMeta>) {
+    let there = namespace.metadata.deletion_timestamp.is_none();
+    (namespace.name_any(), there.then(|| objects::namespace_meta(namespace)))
+}
+
+fn namespaces_changed(world: &mut World, change: Change<(String, Option<NamespaceMeta>)>) -> Concerned {
+    match change {
+        Change::All(namespaces) => {
+            let there = namespaces.into_iter().filter_map(|(name, meta)| Some((name, meta?)));
+            world.all_namespaces(there.collect())
+        }
+        Change::Applied((name, Some(meta))) => world.namespace_applied(&name, meta),
+        Change::Applied((name, None)) | Change::Deleted((name, _)) => world.namespace_deleted(&name),
+    }
+}
+
+/// Namespace, name, the template of the annotation, and what is compared.
+type FoundConfigMap = (String, String, Option<TemplateId>, Observed);
+
+fn config_map(object: &ConfigMap) -> FoundConfigMap {
+    let annotation = |key: &str| object.annotations().get(key).map(String::as_str);
+    let template = annotation(names::TEMPLATE).and_then(TemplateId::parse);
+    let content = object.data.as_ref().and_then(|data| data.get(names::CONFIG_KEY));
+    let name = object.name_any();
+    let marked = template.as_ref().is_some_and(|id| crate::admission::sidecar::config_map_name(id) == name);
+    let observed = Observed {
+        digest: plan::digest(content.map_or("", String::as_str)),
+        marked,
+        unused_since: annotation(names::UNUSED_SINCE).and_then(|since| since.parse().ok()),
+    };
+    (object.namespace().unwrap_or_default(), name, template, observed)
+}
+
+fn config_maps_changed(world: &mut World, change: Change<FoundConfigMap>) -> Concerned {
+    match change {
+        Change::All(found) => world.all_config_maps(found),
+        Change::Applied((namespace, name, template, observed)) => {
+            world.config_map_applied(&namespace, &name, template, observed)
+        }
+        Change::Deleted((namespace, name, ..)) => world.config_map_deleted(&namespace, &name),
+    }
+}
+
+fn kept_changed(world: &mut World, change: Change<Option<(TemplateId, Option<Value>)>>) -> Concerned {
+    match change {
+        Change::All(kept) => world
+            .all_kept(kept.into_iter().flatten().filter_map(|(id, object)| Some((id, object?))).collect()),
+        Change::Applied(Some((id, object))) => world.kept(&id, object),
+        Change::Deleted(Some((id, _))) => world.kept(&id, None),
+        Change::Applied(None) | Change::Deleted(None) => Concerned::new(),
+    }
+}
+
+/// A pod, and what is kept of it where its status is ours.
+fn member(pod: &Pod) -> (PodKey, Option<(TemplateId, Member)>) {
+    let key = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let Some((id, hash)) = pod.annotations().get(names::STATUS).and_then(|status| fleet::read_status(status))
+    else {
+        return (key, None);
+    };
+    let status = pod.status.as_ref();
+    // A pod that has ended, as Jobs leave them, needs nothing more.
+    let ended = status
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| ["Succeeded", "Failed"].contains(&phase));
+    let statuses = status
+        .into_iter()
+        .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
+    let ready = statuses.into_iter().any(|container| container.name == names::CONTAINER && container.ready);
+    (key, (!ended).then_some((id, Member { hash, ready })))
+}
+
+fn pods_changed(world: &mut World, change: Change<(PodKey, Option<(TemplateId, Member)>)>) -> Concerned {
+    match change {
+        Change::All(pods) => {
+            let members =
+                pods.into_iter().filter_map(|(key, member)| member.map(|(id, member)| (key, id, member)));
+            world.all_pods(members.collect())
+        }
+        Change::Applied((key, Some((id, member)))) => world.pod_applied(key, id, member),
+        Change::Applied((key, None)) | Change::Deleted((key, _)) => world.pod_deleted(&key),
+    }
+}

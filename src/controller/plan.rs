@@ -1,0 +1,143 @@
+//! What has to be done so that a template's ConfigMaps are as they should be. PURE.
+//!
+//! Input: the version in force, the namespaces that need it, the ConfigMaps that are there, and the time. Output: steps; none
+//! where everything is as it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::admission::sidecar::config_map_name;
+use crate::names;
+use crate::template::agent::{Agent, TemplateId};
+use crate::template::render;
+
+/// How long a ConfigMap is kept after its last use: longer than the pause of a weekly job.
+pub const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Most bytes of a configuration: the API server takes objects of 1 MiB (`MaxSecretSize`), and ours has metadata.
+const MAX_CONTENT: usize = 1024 * 1024 - 16 * 1024;
+
+/// A ConfigMap of ours, as far as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Of its content, [`digest`].
+    pub digest: [u8; 32],
+    /// Whether labels and annotations say what it is.
+    pub marked: bool,
+    /// Since when nobody uses it.
+    pub unused_since: Option<Timestamp>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// There is none: create this one, but do not touch one that is not ours.
+    Create(Value),
+    /// There is one of ours that differs: apply this one.
+    Apply(Value),
+    /// Note since when nobody uses it, or that somebody does again; all else stays.
+    Mark {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Absent: it is in use.
+        unused_since: Option<Timestamp>,
+    },
+    /// Nobody has used it for long.
+    Delete {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Why a configuration cannot be delivered at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the configuration has {bytes} bytes, more than the {MAX_CONTENT} that a ConfigMap holds: shorten the template"
+)]
+pub struct TooLarge {
+    /// Its size.
+    pub bytes: usize,
+}
+
+/// Digest of a content, for comparison.
+pub fn digest(content: &str) -> [u8; 32] {
+    Sha256::digest(content).into()
+}
+
+/// The steps for one template; `agent` is the version in force, absent for a template that is gone: what it delivered is kept
+/// for as long as it is used. `observed` has its ConfigMaps by namespace.
+pub fn plan(
+    id: &TemplateId,
+    agent: Option<&Agent>,
+    needed: &BTreeSet<&str>,
+    observed: &BTreeMap<&str, &Observed>,
+    now: Timestamp,
+) -> Result<Vec<Step>, TooLarge> {
+    let mut steps = Vec::new();
+    for namespace in needed {
+        let Some(agent) = agent else { continue };
+        let content = render::render(agent, namespace);
+        if content.len() > MAX_CONTENT {
+            return Err(TooLarge { bytes: content.len() });
+        }
+        let Some(found) = observed.get(namespace) else {
+            steps.push(Step::Create(config_map(id, namespace, &content)));
+            continue;
+        };
+        if !found.marked || found.digest != digest(&content) {
+            steps.push(Step::Apply(config_map(id, namespace, &content)));
+        }
+        if found.unused_since.is_some() {
+            steps.push(mark(id, namespace, None));
+        }
+    }
+    let unused = observed.iter().filter(|(namespace, _)| !needed.contains(*namespace));
+    steps.extend(unused.filter_map(|(namespace, found)| retire(id, namespace, found, now)));
+    Ok(steps)
+}
+
+/// Notes the beginning of disuse, then waits for its end. The content stays what it was.
+fn retire(id: &TemplateId, namespace: &str, found: &Observed, now: Timestamp) -> Option<Step> {
+    match found.unused_since {
+        None => Some(mark(id, namespace, Some(now))),
+        Some(since) if now.duration_since(since) >= KEPT => {
+            Some(Step::Delete { namespace: namespace.to_owned(), name: config_map_name(id) })
+        }
+        Some(_) => None,
+    }
+}
+
+/// When the next ConfigMap of a template has been out of use for long enough.
+pub fn next_deletion(observed: &BTreeMap<&str, &Observed>) -> Option<Timestamp> {
+    observed.values().filter_map(|found| found.unused_since?.checked_add(KEPT).ok()).min()
+}
+
+fn mark(id: &TemplateId, namespace: &str, unused_since: Option<Timestamp>) -> Step {
+    Step::Mark { namespace: namespace.to_owned(), name: config_map_name(id), unused_since }
+}
+
+/// The object as it is created and applied.
+pub fn config_map(id: &TemplateId, namespace: &str, content: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": config_map_name(id),
+            "namespace": namespace,
+            "labels": {(names::MANAGED_BY): names::MANAGER},
+            "annotations": {(names::TEMPLATE): id.to_string()},
+        },
+        "data": {(names::CONFIG_KEY): content},
+    })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! The controller as a process: everything is put together here. IO.
+//!
+//! Input: a validated [`Config`]. Output: returns after a signal, when everything is finished and the lease is handed over.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::admin::Status;
+use super::apply::Writer;
+use super::lease::{Candidate, Terms};
+use super::observe::Observer;
+use super::reconcile::Reconciler;
+use super::world::World;
+use crate::admission::Policy;
+use crate::cluster::client;
+use crate::metrics::controller::Metrics;
+use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
+use crate::template::Settings;
+use crate::webhook::run::bind;
+use crate::webhook::server;
+
+/// Everything that [`run`] needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Path of a kubeconfig, where it is not found by itself.
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of health and metrics.
+    pub admin_listen: SocketAddr,
+    /// The namespace of the Lease and of what is kept.
+    pub own_namespace: String,
+    /// What this replica is called in the Lease, but for a random end.
+    pub name: String,
+    /// What decides about pods: which namespaces ask, for which template.
+    pub policy: Policy,
+    /// What decides about templates.
+    pub settings: Settings,
+}
+
+/// Works until the shutdown is over; whether it was orderly.
+pub async fn run(config: Config) -> anyhow::Result<bool> {
+    let Config { kubeconfig, admin_listen, own_namespace, name, policy, settings } = config;
+    let shutdown = Shutdown::default();
+    let signals = tokio::spawn(Signals::install()?.follow(shutdown.clone()));
+    let listener = bind("--admin-listen", admin_listen)?;
+    let admin = listener.local_addr()?;
+    let client = client::connect(kubeconfig.as_deref()).await?;
+
+    let terms = Terms::default();
+    let identity = format!("{name}_{:016x}", RandomState::new().hash_one(&name));
+    let candidate = Candidate::new(client.clone(), &own_namespace, identity.clone(), terms)?;
+    let leadership = candidate.leadership();
+    let observer = Arc::new(Observer::new(World::new(settings, policy, own_namespace.clone())));
+    let metrics = Arc::new(Metrics::default());
+    let status = Status {
+        observer: Arc::clone(&observer),
+        leadership: leadership.clone(),
+        lease: candidate.health(),
+        metrics: Arc::clone(&metrics),
+        shutdown: shutdown.clone(),
+    };
+
+    let mut supervisor = Supervisor::new(shutdown.clone());
+    let watches = || (Arc::clone(&observer), client.clone());
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching templates", of.watch_templates(by));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching namespaces", of.watch_namespaces(by));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching ConfigMaps", of.watch_config_maps(by));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching last good versions", of.watch_last_good(by, own_namespace.clone()));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching injected pods", of.watch_pods(by));
+    let writer = Writer::new(client, leadership.clone(), terms.margin());
+    let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
+    supervisor.spawn_until_stop("reconciling", reconciler.run());
+    supervisor.spawn("holding the lease", {
+        let shutdown = shutdown.clone();
+        async move {
+            // Returns once the writes under way have ended; nobody is served, so nothing else has to be drained.
+            candidate.follow(shutdown.clone()).await?;
+            shutdown.stop();
+            Ok(())
+        }
+    });
+    let serve = server::serve_admin(listener, Arc::new(status), shutdown.clone());
+    supervisor.spawn("serving the admin port", serve);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %admin,
+        identity,
+        namespace = own_namespace,
+        "promsidecar controller started"
+    );
+    let ended = supervisor.join().await;
+    signals.abort();
+    ended?;
+    tracing::info!("stopped");
+    Ok(shutdown.phase() < Phase::Aborting)
+}

@@ -1,0 +1,210 @@
+//! Changes one after another, and what has to be done after each.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Keeping, Work, World};
+use crate::admission::Policy;
+use crate::admission::catalog::NamespaceMeta;
+use crate::admission::sidecar::config_map_name;
+use crate::controller::fleet::Member;
+use crate::controller::plan::{Observed, Step, digest};
+use crate::names;
+use crate::store::inventory::Concerned;
+use crate::template::Settings;
+use crate::template::agent::TemplateId;
+
+fn now() -> Timestamp {
+    "2026-11-25T12:00:00Z".parse().unwrap()
+}
+
+fn id(namespace: &str, name: &str) -> TemplateId {
+    TemplateId { namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+fn ids(ids: &[(&str, &str)]) -> Concerned {
+    ids.iter().map(|(namespace, name)| id(namespace, name)).collect()
+}
+
+/// A claimed template that any namespace may use.
+fn template(namespace: &str, name: &str, version: &str) -> Value {
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "PrometheusAgent",
+        "metadata": {
+            "namespace": namespace, "name": name, "uid": "u",
+            "annotations": {(names::CONTROLLER_ID): "promsidecar", (names::ALLOWED_NAMESPACES): "*"},
+        },
+        "spec": {"version": version},
+    })
+}
+
+fn world() -> World {
+    World::new(Settings::default(), Policy::default(), "own".to_owned())
+}
+
+fn namespace(world: &mut World, name: &str, inject: Option<&str>) -> Concerned {
+    let label = |key: &str| inject.filter(|_| key == names::INJECT);
+    world.namespace_applied(name, NamespaceMeta::new(label, |_| None))
+}
+
+/// A world with the template `a/one` in its namespace.
+fn with_template() -> World {
+    let mut world = world();
+    namespace(&mut world, "a", None);
+    world.template_applied(&template("a", "one", "3.13.5")).unwrap();
+    world
+}
+
+/// Namespaces in which a ConfigMap would be created.
+fn created(work: &Work) -> BTreeSet<&str> {
+    let steps = work.steps.as_ref().unwrap().iter();
+    steps
+        .map(|step| match step {
+            Step::Create(object) => object["metadata"]["namespace"].as_str().unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+/// Does what has to be done, as the API server would tell of it.
+fn done(world: &mut World, id: &TemplateId) {
+    let work = world.work(id, now());
+    for step in work.steps.unwrap() {
+        let (Step::Create(object) | Step::Apply(object)) = step else { panic!("{step:?}") };
+        let content = object["data"][names::CONFIG_KEY].as_str().unwrap();
+        let observed = Observed { digest: digest(content), marked: true, unused_since: None };
+        let namespace = object["metadata"]["namespace"].as_str().unwrap();
+        world.config_map_applied(namespace, &config_map_name(id), Some(id.clone()), observed);
+    }
+    if let Keeping::Keep(object) = work.keeping {
+        let object = object["data"][names::LAST_GOOD_KEY].as_str().unwrap();
+        world.kept(id, Some(serde_json::from_str(object).unwrap()));
+    }
+}
+
+fn nothing() -> Work {
+    Work { steps: Ok(Vec::new()), keeping: Keeping::AsItIs, again: None }
+}
+
+#[test]
+fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_of_its_pods() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    assert_eq!(created(&world.work(&one, now())), ["a"].into());
+    assert_eq!(namespace(&mut world, "b", Some("true")), ids(&[]), "no template in b");
+    assert_eq!(namespace(&mut world, "a", Some("true")), ids(&[("a", "one")]));
+    let annotation = |key: &str| (key == names::TEMPLATE).then_some("a/one");
+    let label = |key: &str| (key == names::INJECT).then_some("true");
+    assert_eq!(world.namespace_applied("b", NamespaceMeta::new(label, annotation)), ids(&[("a", "one")]));
+    namespace(&mut world, "c", None);
+    let member = Member { hash: "h".to_owned(), ready: true };
+    let pod = ("c".to_owned(), "web".to_owned());
+    assert_eq!(world.pod_applied(pod.clone(), one.clone(), member), ids(&[("a", "one")]));
+    assert_eq!(created(&world.work(&one, now())), ["a", "b", "c"].into());
+
+    done(&mut world, &one);
+    assert_eq!(world.work(&one, now()), nothing());
+    // The last pod ends: its ConfigMap is noted as unused.
+    assert_eq!(world.pod_deleted(&pod), ids(&[("a", "one")]));
+    let mark =
+        Step::Mark { namespace: "c".to_owned(), name: config_map_name(&one), unused_since: Some(now()) };
+    assert_eq!(world.work(&one, now()).steps, Ok(vec![mark]));
+    // A namespace that goes takes its ConfigMap with it.
+    world.namespace_deleted("c");
+    assert_eq!(world.work(&one, now()), nothing());
+}
+
+#[test]
+fn a_second_template_makes_the_choice_of_a_namespace_ambiguous() {
+    let mut world = with_template();
+    namespace(&mut world, "a", Some("true"));
+    assert_eq!(world.asked.get("a"), Some(&id("a", "one")));
+    let concerned = world.template_applied(&template("a", "two", "3.13.5")).unwrap();
+    assert_eq!(concerned, ids(&[("a", "one"), ("a", "two")]));
+    assert_eq!(world.template_deleted(&id("a", "two")), ids(&[("a", "one"), ("a", "two")]));
+    assert_eq!(world.asked.get("a"), Some(&id("a", "one")));
+}
+
+#[test]
+fn a_rejected_edit_changes_nothing_that_is_delivered_and_another_process_begins_with_what_is_kept() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    done(&mut world, &one);
+    let kept = world.inventory.kept()[&one].clone();
+    let bad = template("a", "one", "2.0.0");
+    world.template_applied(&bad).unwrap();
+    assert_eq!(world.work(&one, now()), nothing());
+    assert!(world.known(&one).unwrap().good.is_some());
+
+    let mut restarted = self::world();
+    namespace(&mut restarted, "a", None);
+    restarted.template_applied(&bad).unwrap();
+    assert_eq!(restarted.kept(&one, Some(kept)), ids(&[("a", "one")]));
+    // The same bytes as before.
+    let (before, after) = (&world.config_maps[&config_map_name(&one)]["a"], restarted.work(&one, now()));
+    let Step::Create(object) = &after.steps.unwrap()[0] else { panic!("nothing is delivered") };
+    assert_eq!(digest(object["data"][names::CONFIG_KEY].as_str().unwrap()), before.digest);
+    assert_eq!(after.keeping, Keeping::AsItIs);
+}
+
+#[test]
+fn a_template_that_is_gone_or_released_leaves_its_pods_what_they_have() {
+    let one = id("a", "one");
+    let mut released = template("a", "one", "3.13.5");
+    released["metadata"]["annotations"] = json!({});
+    for deleted in [true, false] {
+        let mut world = with_template();
+        let member = Member { hash: "h".to_owned(), ready: true };
+        world.pod_applied(("a".to_owned(), "web".to_owned()), one.clone(), member);
+        done(&mut world, &one);
+        let concerned =
+            if deleted { world.template_deleted(&one) } else { world.template_applied(&released).unwrap() };
+        assert_eq!(concerned, ids(&[("a", "one")]));
+        assert_eq!(world.work(&one, now()), Work { keeping: Keeping::Forget, ..nothing() });
+        assert_eq!(world.status(&one, &Ok(()), now()), None, "nobody's object is written to");
+        world.kept(&one, None);
+        world.pod_deleted(&("a".to_owned(), "web".to_owned()));
+        let steps = world.work(&one, now()).steps.unwrap();
+        assert!(matches!(&steps[..], [Step::Mark { unused_since: Some(_), .. }]), "{steps:?}");
+        world.forget(&one);
+        assert!(world.all().contains(&one));
+        world.config_map_deleted("a", &config_map_name(&one));
+        world.forget(&one);
+        assert!(!world.all().contains(&one), "nothing of it is left");
+    }
+}
+
+#[test]
+fn a_config_map_that_was_changed_by_others_is_put_right_whatever_its_annotation_says() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    done(&mut world, &one);
+    let name = config_map_name(&one);
+    let foreign = Observed { digest: digest("x"), marked: false, unused_since: None };
+    assert_eq!(world.config_map_applied("a", &name, Some(id("b", "other")), foreign), ids(&[("a", "one")]));
+    let steps = world.work(&one, now()).steps.unwrap();
+    assert!(
+        matches!(&steps[..], [Step::Apply(object)] if object["metadata"]["namespace"] == "a"),
+        "{steps:?}"
+    );
+    assert_eq!(world.config_map_deleted("a", &name), ids(&[("a", "one")]));
+    assert_eq!(created(&world.work(&one, now())), ["a"].into());
+}
+
+#[test]
+fn a_status_is_written_once_and_counts_alone_are_not_urgent() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();
+    assert!(urgent);
+    let mut object = template("a", "one", "3.13.5");
+    object["status"] = status;
+    world.template_applied(&object).unwrap();
+    assert_eq!(world.status(&one, &Ok(()), now()), None);
+    let hash = world.known(&one).unwrap().entry.sidecar.as_ref().unwrap().hash.clone();
+    for (name, hash) in [("1", hash.as_str()), ("2", "old")] {
+        let member = Member { hash: hash.to_owned(), ready: true };
+        world.pod_applied(("a".to_owned(), name.to_owned()), one.clone(), member);
+    }
+    let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();
+    assert_eq!((&status["replicas"], &status["updatedReplicas"], urgent), (&json!(2), &json!(1), false));
+}

@@ -1,0 +1,162 @@
+//! What the controller counts, as `OpenMetrics` text.
+//!
+//! Input: outcomes of reconciliations, handed in by the loop, and what is known at the time of a scrape. Output:
+//! [`Metrics::encode`]. Label sets are closed, as those of the webhook.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{SourceLabels, TemplateState, Templates, build};
+use crate::admission::catalog::Catalog;
+use crate::controller::fleet::Counts;
+
+/// How a reconciliation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is as it should be, or cannot be for a reason that the template's status tells.
+    Done,
+    /// It is tried again.
+    Failed,
+    /// Another replica is the leader.
+    NotLeader,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::NotLeader];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::NotLeader => "not-leader",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FleetLabels {
+    state: &'static str,
+}
+
+/// Every metric of the controller and the registry that encodes them.
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<OutcomeLabels, Counter>,
+    leader: Gauge,
+    templates: Templates,
+    fleet: Family<FleetLabels, Gauge>,
+    staleness: Family<SourceLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("promsidecar"),
+            reconciles: Family::default(),
+            leader: Gauge::default(),
+            templates: Templates::default(),
+            fleet: Family::default(),
+            staleness: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("reconciles", "Reconciliations of templates by result", metrics.reconciles.clone());
+        registry.register("leader", "Whether this replica writes", metrics.leader.clone());
+        registry.register("templates", "Templates by state", metrics.templates.clone());
+        registry.register(
+            "injected_pods",
+            "Injected pods: all, those with the present version of their template, those whose agent is ready",
+            metrics.fleet.clone(),
+        );
+        registry.register_with_unit(
+            "source_staleness",
+            "For how long what is known of the cluster may be out of date; 0 while it is in order",
+            Unit::Seconds,
+            metrics.staleness.clone(),
+        );
+        build(registry);
+        // Zeros from the start, so that rates are right for the first event too.
+        for outcome in Outcome::ALL {
+            let _ = metrics.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() });
+        }
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts a reconciliation.
+    pub fn reconciled(&self, outcome: Outcome) {
+        self.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() }).inc();
+    }
+
+    /// The text of every metric at this moment.
+    pub fn encode(
+        &self,
+        leads: bool,
+        catalog: &Catalog,
+        pods: Counts,
+        staleness: &[(&'static str, Duration)],
+    ) -> Result<String, fmt::Error> {
+        self.leader.set(i64::from(leads));
+        TemplateState::count(catalog, &self.templates);
+        for (state, count) in [("all", pods.all), ("updated", pods.updated), ("ready", pods.ready)] {
+            let gauge = self.fleet.get_or_create_owned(&FleetLabels { state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        for (source, stale_for) in staleness {
+            self.staleness.get_or_create_owned(&SourceLabels { source }).set(stale_for.as_secs_f64());
+        }
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Metrics, Outcome};
+    use crate::admission::catalog::Catalog;
+    use crate::controller::fleet::Counts;
+
+    #[test]
+    fn every_metric_is_exposed_by_its_documented_name() {
+        let metrics = Metrics::default();
+        metrics.reconciled(Outcome::Done);
+        let counts = Counts { all: 3, updated: 2, ready: 1 };
+        let text =
+            metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
+        for line in [
+            "promsidecar_reconciles_total{result=\"done\"} 1",
+            "promsidecar_reconciles_total{result=\"failed\"} 0",
+            "promsidecar_leader 1",
+            "promsidecar_templates{state=\"valid\"} 0",
+            "promsidecar_injected_pods{state=\"all\"} 3",
+            "promsidecar_injected_pods{state=\"updated\"} 2",
+            "promsidecar_injected_pods{state=\"ready\"} 1",
+            "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
+            &format!("promsidecar_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+        }
+    }
+}

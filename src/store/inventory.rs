@@ -1,0 +1,220 @@
+//! Templates and namespaces as they come, one change at a time, with what was kept of templates by others before us. PURE.
+//!
+//! Input: objects that are new, different or gone, and last good versions that are kept. Output: the [`Catalog`], and what is
+//! known of each claimed template.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::compile::template_id;
+use super::known::{Known, judge};
+use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::template::agent::TemplateId;
+use crate::template::{ReadError, Settings};
+
+/// Templates that a change concerns.
+pub type Concerned = BTreeSet<TemplateId>;
+
+/// Every template and namespace.
+#[derive(Debug)]
+pub struct Inventory {
+    settings: Settings,
+    catalog: Catalog,
+    templates: BTreeMap<TemplateId, Known>,
+    /// Objects without a version in force: they are judged again when one is restored.
+    without_good: BTreeMap<TemplateId, Value>,
+    /// Last good versions that are kept, as objects.
+    kept: BTreeMap<TemplateId, Value>,
+}
+
+impl Inventory {
+    /// Nothing is there yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            catalog: Catalog::default(),
+            templates: BTreeMap::new(),
+            without_good: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    /// Templates and namespaces, as admission sees them.
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Every claimed template.
+    pub const fn templates(&self) -> &BTreeMap<TemplateId, Known> {
+        &self.templates
+    }
+
+    /// Last good versions that are kept, as objects.
+    pub const fn kept(&self) -> &BTreeMap<TemplateId, Value> {
+        &self.kept
+    }
+
+    /// A template is new or different. One that nobody claims, or no longer, is known to admission alone.
+    pub fn insert_template(&mut self, object: &Value) -> Result<TemplateId, ReadError> {
+        let id = template_id(&object["metadata"]);
+        let before = self.templates.get(&id).filter(|known| known.good.is_some()).cloned();
+        let known = judge(object, &self.settings, before.or_else(|| self.restored(&id)).as_ref())?;
+        self.catalog.insert_template(known.entry.clone());
+        self.templates.remove(&id);
+        self.without_good.remove(&id);
+        if known.entry.claimed {
+            if known.good.is_none() {
+                self.without_good.insert(id.clone(), object.clone());
+            }
+            self.templates.insert(id.clone(), known);
+        }
+        Ok(id)
+    }
+
+    /// A template is gone.
+    pub fn remove_template(&mut self, id: &TemplateId) {
+        self.catalog.remove_template(id);
+        self.templates.remove(id);
+        self.without_good.remove(id);
+    }
+
+    /// These are all templates; those that cannot be read come back with why not.
+    pub fn replace_templates(&mut self, objects: &[Value]) -> (Concerned, Vec<ReadError>) {
+        let mut gone: Concerned = self.catalog.templates().map(|entry| entry.id.clone()).collect();
+        let (mut concerned, mut unreadable) = (Concerned::new(), Vec::new());
+        for object in objects {
+            gone.remove(&template_id(&object["metadata"]));
+            match self.insert_template(object) {
+                Ok(id) => drop(concerned.insert(id)),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        for id in &gone {
+            self.remove_template(id);
+        }
+        concerned.extend(gone);
+        (concerned, unreadable)
+    }
+
+    /// The last good version that is kept, judged.
+    fn restored(&self, id: &TemplateId) -> Option<Known> {
+        judge(self.kept.get(id)?, &self.settings, None).ok()
+    }
+
+    /// A last good version is kept, or no longer. It counts for a template that was bad before it came.
+    pub fn keep(&mut self, id: &TemplateId, object: Option<Value>) {
+        match object {
+            Some(object) => self.kept.insert(id.clone(), object),
+            None => self.kept.remove(id),
+        };
+        if let Some(object) = self.without_good.remove(id) {
+            // It could be read when it came.
+            let _ = self.insert_template(&object);
+        }
+    }
+
+    /// These are all last good versions that are kept.
+    pub fn replace_kept(&mut self, objects: Vec<(TemplateId, Value)>) -> Concerned {
+        let there: BTreeSet<&TemplateId> = objects.iter().map(|(id, _)| id).collect();
+        let gone: Concerned = self.kept.keys().filter(|id| !there.contains(id)).cloned().collect();
+        for id in &gone {
+            self.keep(id, None);
+        }
+        let mut concerned = gone;
+        for (id, object) in objects {
+            self.keep(&id, Some(object));
+            concerned.insert(id);
+        }
+        concerned
+    }
+
+    /// A namespace is new or different.
+    pub fn insert_namespace(&mut self, name: &str, meta: NamespaceMeta) {
+        self.catalog.insert_namespace(name.to_owned(), meta);
+    }
+
+    /// These are all namespaces.
+    pub fn replace_namespaces(&mut self, namespaces: impl Iterator<Item = (String, NamespaceMeta)>) {
+        let mut catalog = self.catalog.without_namespaces();
+        for (name, meta) in namespaces {
+            catalog.insert_namespace(name, meta);
+        }
+        self.catalog = catalog;
+    }
+
+    /// A namespace is gone. Its templates are removed one by one, as they are deleted.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.catalog.remove_namespace(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::Inventory;
+    use crate::names;
+    use crate::template::Settings;
+    use crate::template::agent::TemplateId;
+
+    fn template(name: &str, version: &str) -> Value {
+        json!({
+            "apiVersion": "monitoring.coreos.com/v1alpha1",
+            "kind": "PrometheusAgent",
+            "metadata": {"namespace": "a", "name": name, "annotations": {(names::CONTROLLER_ID): "promsidecar"}},
+            "spec": {"version": version},
+        })
+    }
+
+    fn id(name: &str) -> TemplateId {
+        TemplateId { namespace: "a".to_owned(), name: name.to_owned() }
+    }
+
+    fn in_force(inventory: &Inventory, name: &str) -> bool {
+        let entry = inventory.catalog().template("a", name);
+        let good = inventory.templates().get(&id(name)).is_some_and(|known| known.good.is_some());
+        assert_eq!(entry.is_some_and(|entry| entry.sidecar.is_some()), good);
+        good
+    }
+
+    #[test]
+    fn what_is_kept_counts_for_a_bad_template_whichever_comes_first() {
+        for kept_comes_first in [true, false] {
+            let mut inventory = Inventory::new(Settings::default());
+            if kept_comes_first {
+                inventory.keep(&id("one"), Some(template("one", "3.13.5")));
+            }
+            inventory.insert_template(&template("one", "2.0.0")).unwrap();
+            assert_eq!(in_force(&inventory, "one"), kept_comes_first);
+            inventory.keep(&id("one"), Some(template("one", "3.13.5")));
+            assert!(in_force(&inventory, "one"));
+            // In force is in force, whatever becomes of what was kept.
+            inventory.keep(&id("one"), None);
+            assert!(in_force(&inventory, "one"));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_and_bad_itself_counts_for_nothing() {
+        let mut inventory = Inventory::new(Settings::default());
+        inventory.insert_template(&template("one", "2.0.0")).unwrap();
+        for bad in [template("one", "2.1.0"), json!({}), json!(null)] {
+            inventory.keep(&id("one"), Some(bad));
+            assert!(!in_force(&inventory, "one"));
+        }
+    }
+
+    #[test]
+    fn a_list_tells_what_is_gone_and_what_cannot_be_read() {
+        let mut inventory = Inventory::new(Settings::default());
+        inventory.insert_template(&template("one", "3.13.5")).unwrap();
+        let objects = [template("two", "3.13.5"), template("no name", "3.13.5")];
+        let (concerned, unreadable) = inventory.replace_templates(&objects);
+        assert_eq!((concerned, unreadable.len()), ([id("one"), id("two")].into(), 1));
+        assert!(!in_force(&inventory, "one") && in_force(&inventory, "two"));
+        let concerned = inventory.replace_kept(vec![(id("two"), template("two", "3.13.5"))]);
+        assert_eq!(concerned, [id("two")].into());
+        assert_eq!(inventory.replace_kept(Vec::new()), [id("two")].into());
+    }
+}
