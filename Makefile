@@ -2,17 +2,23 @@
 # `demo` and `serve` use the dev profile: it is built in a fraction of the time and answers just as visibly.
 
 CARGO ?= cargo
+TESTS := $(basename $(notdir $(wildcard tests/*.rs)))
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := $(basename $(notdir $(wildcard tests/agent*.rs tests/control_plane*.rs))) corpora discovery labels \
-	oracle oracle_prometheus promtool supervisor
+COMPONENT_TESTS := $(filter agent% control_plane%,$(TESTS)) corpora discovery labels oracle oracle_prometheus promtool supervisor
+# Tests on a real node, which needs root and a kernel that can. E2E=0 leaves them out, and says so in the end.
+E2E_TESTS := $(filter e2e_%,$(TESTS))
 # Real servers, their deadlines and floods of connections: they need open files, ports and time.
 SLOW_TESTS := https rotation startup stress wire
-QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
+QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS) $(E2E_TESTS),$(TESTS))
+
+# How many tests of a real node there are, and the line that says that they were left out.
+COUNT_E2E = $(CARGO) test --locked --quiet $(addprefix --test ,$(E2E_TESTS)) -- --list | grep -c ': test$$'
+NOT_RUN = number=$$($(COUNT_E2E)) && echo "NOT RUN: e2e ($$number tests)"
 
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-8s %s\n' "$$target" "$$text"; done
 
 demo: ## One pod through the whole path over HTTPS, then exit; needs only Rust.
 	$(CARGO) run --locked --quiet -- demo
@@ -21,7 +27,20 @@ serve: ## Keep the demo's webhook running and print a curl that works.
 	$(CARGO) run --locked --quiet -- demo --serve
 
 test: lint tools ## Everything: format, lints, documentation, all tests.
+ifeq ($(E2E),0)
+	$(CARGO) test --locked --lib --bins --benches $(addprefix --test ,$(filter-out $(E2E_TESTS),$(TESTS)))
+	$(CARGO) test --locked --doc
+	@$(NOT_RUN)
+else
 	$(CARGO) test --locked
+endif
+
+e2e: $(if $(filter 0,$(E2E)),,tools) ## Injected pods on a real node, with the times it takes; needs root. E2E=0 leaves them out, also of test.
+ifeq ($(E2E),0)
+	@$(NOT_RUN)
+else
+	$(CARGO) test --locked $(addprefix --test ,$(E2E_TESTS)) -- --nocapture
+endif
 
 quick: lint ## What needs no component beyond Rust, and no patience.
 	$(CARGO) test --locked --lib --bins --bench '*' $(addprefix --test ,$(QUICK_TESTS))
@@ -44,4 +63,4 @@ deny: ## Check dependencies: licences, advisories, sources.
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --locked check
 
-.PHONY: help demo serve test quick lint tools golden bench deny
+.PHONY: help demo serve test e2e quick lint tools golden bench deny

@@ -38,7 +38,7 @@ impl Controller {
         let arguments = [
             "controller".to_owned(),
             "--admin-listen=127.0.0.1:0".to_owned(),
-            format!("--kubeconfig={}", plane.kubeconfig().display()),
+            format!("--kubeconfig={}", plane.kubeconfig("admin").display()),
         ];
         let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));
         let mut process = Leash::program(path, arguments, (Stdio::null(), Stdio::piped()));
@@ -364,7 +364,7 @@ async fn a_malformed_template_costs_none_of_five_hundred_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_good_survives_the_controller_and_the_absence_of_definitions_is_told() {
-    let plane = ControlPlane::start().await;
+    let plane = ControlPlane::start(false).await;
     plane.api.create_namespace(&namespace(OWN_NAMESPACE, None)).await;
     plane.api.create_namespace(&namespace("survive", None)).await;
     let first = Controller::start(&plane);
@@ -388,7 +388,7 @@ async fn what_was_good_survives_the_controller_and_the_absence_of_definitions_is
     assert_eq!(plane.api.send("DELETE", &config_map("survive", &one), &Value::Null).await.status, 200);
     edit(&plane, &path, &json!({"spec": {"version": "v2.52.0"}})).await;
     // A webhook that never saw the good version injects from it.
-    let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
+    let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig("admin").display());
     let webhook = Program::start_with(&plane.directory("webhook"), &kubeconfig);
     until("the webhook is ready", || async { get(webhook.admin, "/readyz").await.0 == 200 }).await;
     let answer = webhook.asked("/mutate/pod/no", "survive", &asking_pod("web")).await;

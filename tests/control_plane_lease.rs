@@ -59,7 +59,7 @@ async fn namespace(plane: &ControlPlane, name: &str) {
 
 /// The administrator's client, by way of this address.
 async fn client(plane: &ControlPlane, directory: &Path, api: SocketAddr) -> kube::Client {
-    let text = std::fs::read_to_string(plane.kubeconfig()).unwrap();
+    let text = std::fs::read_to_string(plane.kubeconfig("admin")).unwrap();
     let mut config: Value = serde_json::from_str(&text).unwrap();
     config["clusters"][0]["cluster"]["server"] = json!(format!("https://{api}"));
     let path = directory.join(format!("kubeconfig-{}", api.port()));
@@ -206,7 +206,7 @@ fn a_history_shows_who_held_the_lease_at_once() {
 async fn a_leader_that_ends_hands_over_at_once_and_one_leads_at_any_time() {
     let plane = ControlPlane::shared().await;
     namespace(plane, "hand-over").await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let history = History::start();
     let start = |number: usize| {
         let running = Running::start(client.clone(), "hand-over", &format!("candidate-{number}"), long());
@@ -242,7 +242,7 @@ async fn a_leader_that_ends_hands_over_at_once_and_one_leads_at_any_time() {
 async fn many_candidates_at_once_make_one_leader() {
     let plane = ControlPlane::shared().await;
     namespace(plane, "crowd").await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let history = History::start();
     let mut crowd: Vec<Running> = (0..12)
         .map(|number| Running::start(client.clone(), "crowd", &format!("candidate-{number}"), long()))
@@ -274,7 +274,7 @@ fn micros(time: &Value) -> i64 {
 async fn a_leader_that_crashes_is_followed_after_its_lease_is_over() {
     let plane = ControlPlane::shared().await;
     namespace(plane, "crash").await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let history = History::start();
     let mut dead = Running::start(client.clone(), "crash", "dead", short());
     history.watch(&dead);
@@ -306,7 +306,7 @@ async fn a_leader_cut_off_from_the_api_server_stops_before_another_begins() {
     let directory = plane.directory("cut-off");
     let wire = Wire::to(plane.api.address).await;
     let far = client(plane, &directory, wire.address).await;
-    let near = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let near = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let history = History::start();
     let cut_off = Running::start(far, "cut-off", "cut-off", short());
     history.watch(&cut_off);
@@ -332,7 +332,7 @@ async fn a_leader_cut_off_from_the_api_server_stops_before_another_begins() {
 async fn a_leader_that_was_paused_beyond_its_lease_writes_nothing_after() {
     let plane = ControlPlane::shared().await;
     namespace(plane, "paused").await;
-    let kubeconfig = plane.kubeconfig();
+    let kubeconfig = plane.kubeconfig("admin");
     let history = History::start();
     let (leading, leads) = channel();
     let (wake, pause) = channel::<()>();
@@ -356,7 +356,7 @@ async fn a_leader_that_was_paused_beyond_its_lease_writes_nothing_after() {
     let leadership = soon(tokio::task::spawn_blocking(move || leads.recv().unwrap())).await.unwrap();
     history.watched.send(leadership).unwrap();
     history.until_leads(0).await;
-    let near = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let near = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let follower = Running::start(near, "paused", "follower", short());
     history.watch(&follower);
     history.until_leads(1).await;
@@ -371,7 +371,7 @@ async fn a_leader_that_was_paused_beyond_its_lease_writes_nothing_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_that_others_wrote_are_taken_over_and_stay_theirs_in_all_else() {
     let plane = ControlPlane::shared().await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     for (number, odd) in [
         json!({}),
         json!({"holderIdentity": "gone"}),
@@ -398,7 +398,7 @@ async fn leases_that_others_wrote_are_taken_over_and_stay_theirs_in_all_else() {
 async fn a_lease_that_somebody_edits_or_deletes_is_there_again() {
     let plane = ControlPlane::shared().await;
     namespace(plane, "meddled").await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let mut running = Running::start(client, "meddled", "leader", short());
     assert!(soon(running.leadership.changed()).await);
     let path = path("meddled");
@@ -431,7 +431,7 @@ async fn a_lease_that_somebody_edits_or_deletes_is_there_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_not_there_is_named_and_waited_for() {
     let plane = ControlPlane::shared().await;
-    let client = connect(Some(&plane.kubeconfig())).await.unwrap();
+    let client = connect(Some(&plane.kubeconfig("admin"))).await.unwrap();
     let running = Running::start(client, "later", "early", short());
     let why = "lease not known: namespaces \"later\" not found (404)";
     until("it says what is missing", || async { running.health.readiness() == Err(why.to_owned()) }).await;

@@ -96,7 +96,7 @@ fn start(plane: &ControlPlane, directory: &Path) -> Operator {
     let log = directory.join("operator.log");
     let output = File::create(&log).unwrap();
     let arguments = [
-        format!("KUBECONFIG={}", plane.kubeconfig().display()),
+        format!("KUBECONFIG={}", plane.kubeconfig("admin").display()),
         program.display().to_string(),
         format!("--namespaces={NAMESPACE}"),
         "--web.listen-address=127.0.0.1:0".to_owned(),

@@ -28,7 +28,7 @@ fn program(plane: &ControlPlane, name: &str, api: SocketAddr) -> Program {
 
 /// The administrator's kubeconfig with another address.
 fn kubeconfig(plane: &ControlPlane, path: &std::path::Path, api: SocketAddr) -> PathBuf {
-    let text = std::fs::read_to_string(plane.kubeconfig()).unwrap();
+    let text = std::fs::read_to_string(plane.kubeconfig("admin")).unwrap();
     let mut config: Value = serde_json::from_str(&text).unwrap();
     config["clusters"][0]["cluster"]["server"] = json!(format!("https://{api}"));
     std::fs::write(path, config.to_string()).unwrap();
@@ -88,7 +88,7 @@ fn injected(answer: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_api_server_is_away() {
-    let plane = ControlPlane::start().await;
+    let plane = ControlPlane::start(false).await;
     let wire = Wire::to(plane.api.address).await;
     let program = program(&plane, "away", wire.address);
     until("it says what is missing", || async {

@@ -377,3 +377,47 @@ fn the_architecture_names_every_limit_that_is_counted() {
     let missing: Vec<_> = limits.iter().filter(|limit| !text.contains(&format!("`{limit}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// Names of all tests: the functions below a `#[test]` or its kin.
+fn test_names() -> BTreeSet<String> {
+    fn walk(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let path = entry.expect("a folder can be listed").path();
+            if path.is_dir() {
+                walk(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source can be read");
+                let mut is_test = false;
+                for line in text.lines().map(str::trim_start) {
+                    is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+                    if let (true, Some((_, rest))) = (is_test, line.split_once("fn ")) {
+                        names.extend(rest.split('(').next().map(str::to_owned));
+                        is_test = false;
+                    }
+                }
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    for folder in ["tests", "src"] {
+        walk(&root().join(folder), &mut names);
+    }
+    names
+}
+
+#[test]
+fn every_failure_is_shown_by_a_test_that_exists() {
+    let document = read("docs/failures.md");
+    let names = test_names();
+    let rows = document.lines().filter(|line| line.starts_with('|') && !line.starts_with("| ---"));
+    let mut shown = 0;
+    for row in rows {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
+        if last != "shown by" {
+            let name = last.trim_matches('`');
+            assert!(names.contains(name), "no test is called {name:?}: {row}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 10, "rows were looked at: {shown}");
+}

@@ -1,5 +1,5 @@
 //! A Kubernetes control plane on loopback ports, without root: etcd, kube-apiserver and kube-controller-manager, built by
-//! `make tools`. Nothing runs pods; there is neither scheduler nor kubelet.
+//! `make tools`. Nothing runs pods, unless a node is to come: then there is a kube-scheduler as well.
 //!
 //! Input: nothing. Output: its API, kubectl for it, and the webhook under test registered with it ([`Injector`]).
 
@@ -40,11 +40,20 @@ use tokio::sync::OnceCell;
 /// The module that pins the version of everything here.
 const MODULE: &str = include_str!("../tools/kubernetes/go.mod");
 const ADMIN: &str = "admin-token";
-const CONTROLLER_MANAGER: &str = "controller-manager-token";
+/// Who has a token and a kubeconfig: file name, user and groups.
+const USERS: [(&str, &str, &str); 4] = [
+    ("admin", "admin", "system:masters"),
+    ("controller-manager", "system:kube-controller-manager", ""),
+    ("scheduler", "system:kube-scheduler", ""),
+    ("node", "system:node:node", "system:nodes"),
+];
 /// Those that make pods, and those that namespaces, accounts and quotas need.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,\
     job-controller,cronjob-controller,serviceaccount-controller,resourcequota-controller,namespace-controller,\
     garbage-collector-controller";
+/// Those that running pods need beside them: for a node that is ready, addresses of Services, the CA beside every token.
+const NODE_CONTROLLERS: &str = "node-lifecycle-controller,endpointslice-controller,endpoints-controller,\
+    root-ca-certificate-publisher-controller";
 
 /// A running control plane. It ends when this is dropped, and with the test process in any case.
 #[derive(Debug)]
@@ -68,11 +77,11 @@ impl ControlPlane {
     /// The one of this test binary, started for the first test that asks.
     pub(crate) async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
+        SHARED.get_or_init(|| Self::start(false)).await
     }
 
-    /// Another one.
-    pub(crate) async fn start() -> Self {
+    /// Starts one; `node` says whether a node will run its pods.
+    pub(crate) async fn start(node: bool) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
         let cleaner = Leash::directory(&directory);
@@ -81,10 +90,13 @@ impl ControlPlane {
         let mut processes = vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, api)];
         let address = SocketAddr::from(([127, 0, 0, 1], api));
         let ca = ready(&directory, address, &mut processes).await;
-        for (user, token) in [("admin", ADMIN), ("controller-manager", CONTROLLER_MANAGER)] {
-            write_kubeconfig(&directory, user, token, address);
+        for (name, _, _) in USERS {
+            write_kubeconfig(&directory, name, address);
         }
-        processes.push(start_controller_manager(&directory));
+        processes.push(start_controller_manager(&directory, node));
+        if node {
+            processes.push(start_scheduler(&directory));
+        }
         Self { api: Api { address, ca, token: ADMIN }, processes, directory, _cleaner: cleaner }
     }
 
@@ -95,9 +107,9 @@ impl ControlPlane {
         path
     }
 
-    /// The administrator's.
-    pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.directory.join("admin.kubeconfig")
+    /// How one of [`USERS`] reaches the API server.
+    pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
+        kubeconfig(&self.directory, user)
     }
 
     /// Runs kubectl as administrator with this input.
@@ -107,7 +119,7 @@ impl ControlPlane {
             .env_clear()
             .env("HOME", &self.directory)
             .arg("--kubeconfig")
-            .arg(self.kubeconfig())
+            .arg(self.kubeconfig("admin"))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -129,7 +141,7 @@ impl ControlPlane {
 }
 
 /// A program that `make tools` builds.
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let version = MODULE.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "));
     let version = version.expect("the module requires Kubernetes").split(' ').next().unwrap_or_default();
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".cache/tools/kubernetes-{version}/{name}"))
@@ -148,24 +160,31 @@ fn write_credentials(directory: &Path) {
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(directory.join("service-accounts.key"), key.serialize_pem()).unwrap();
     fs::write(directory.join("service-accounts.pub"), key.public_key_pem()).unwrap();
-    let tokens = format!(
-        "{ADMIN},admin,admin,system:masters\n{CONTROLLER_MANAGER},system:kube-controller-manager,controller-manager\n"
-    );
-    fs::write(directory.join("tokens.csv"), tokens).unwrap();
+    let tokens = USERS.map(|(name, user, groups)| format!("{},{user},{name},{groups}\n", token(name)));
+    fs::write(directory.join("tokens.csv"), tokens.concat()).unwrap();
 }
 
-fn write_kubeconfig(directory: &Path, user: &str, token: &str, api: SocketAddr) {
+/// The token of one of [`USERS`].
+fn token(name: &str) -> String {
+    format!("{name}-token")
+}
+
+fn kubeconfig(directory: &Path, user: &str) -> PathBuf {
+    directory.join(format!("{user}.kubeconfig"))
+}
+
+fn write_kubeconfig(directory: &Path, user: &str, api: SocketAddr) {
     let cluster =
         json!({"server": format!("https://{api}"), "certificate-authority": certificate(directory)});
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": user, "user": {"token": token}}],
+        "users": [{"name": user, "user": {"token": token(user)}}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         "current-context": "test",
     });
-    fs::write(directory.join(format!("{user}.kubeconfig")), config.to_string()).unwrap();
+    fs::write(kubeconfig(directory, user), config.to_string()).unwrap();
 }
 
 /// Where the API server writes its certificate, which it signs itself.
@@ -210,12 +229,17 @@ fn start_apiserver(directory: &Path, etcd: u16, port: u16) -> Leash {
         format!("--service-account-signing-key-file={}", path("service-accounts.key")),
         format!("--token-auth-file={}", path("tokens.csv")),
         "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        // What a node needs: logs of its pods, and Services that lead to pods without a kube-proxy.
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        "--enable-aggregator-routing=true".to_owned(),
     ];
     start(directory, "kube-apiserver", &arguments)
 }
 
-fn start_controller_manager(directory: &Path) -> Leash {
-    let kubeconfig = directory.join("controller-manager.kubeconfig").display().to_string();
+fn start_controller_manager(directory: &Path, node: bool) -> Leash {
+    let kubeconfig = kubeconfig(directory, "controller-manager").display().to_string();
+    let controllers = if node { format!("{CONTROLLERS},{NODE_CONTROLLERS}") } else { CONTROLLERS.to_owned() };
     let arguments = [
         format!("--kubeconfig={kubeconfig}"),
         format!("--authentication-kubeconfig={kubeconfig}"),
@@ -224,13 +248,25 @@ fn start_controller_manager(directory: &Path) -> Leash {
         "--use-service-account-credentials=true".to_owned(),
         format!("--service-account-private-key-file={}", directory.join("service-accounts.key").display()),
         format!("--root-ca-file={}", certificate(directory).display()),
-        format!("--controllers={CONTROLLERS}"),
+        format!("--controllers={controllers}"),
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=500".to_owned(),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
     ];
     start(directory, "kube-controller-manager", &arguments)
+}
+
+fn start_scheduler(directory: &Path) -> Leash {
+    let kubeconfig = kubeconfig(directory, "scheduler").display().to_string();
+    let arguments = [
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+    ];
+    start(directory, "kube-scheduler", &arguments)
 }
 
 /// Waits until the API server is ready; gives its certificate.

@@ -46,8 +46,13 @@ impl Leash {
 
     /// A directory that is there.
     pub(crate) fn directory(path: &Path) -> Self {
+        Self::cleaner(REMOVE, [path])
+    }
+
+    /// What is to be done in the end by a script of the shell, which reads a line of its input first.
+    pub(crate) fn cleaner<A: AsRef<OsStr>>(script: &str, arguments: impl IntoIterator<Item = A>) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", REMOVE, "leash"]).arg(path).stdout(Stdio::null());
+        command.args(["-c", script, "leash"]).args(arguments).stdout(Stdio::null());
         Self::start(command)
     }
 

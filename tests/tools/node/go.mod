@@ -1,0 +1,3 @@
+module promsidecar.invalid/tests/tools/node
+
+go 1.24
