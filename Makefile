@@ -28,7 +28,7 @@ serve: ## Keep the demo's webhook running and print a curl that works.
 
 test: lint tools ## Everything: format, lints, documentation, all tests.
 ifeq ($(E2E),0)
-	$(CARGO) test --locked --lib --bins --benches $(addprefix --test ,$(filter-out $(E2E_TESTS),$(TESTS)))
+	$(CARGO) test --locked --lib --bins --bench '*' $(addprefix --test ,$(filter-out $(E2E_TESTS),$(TESTS)))
 	$(CARGO) test --locked --doc
 	@$(NOT_RUN)
 else
