@@ -22,8 +22,9 @@ pub struct Inventory {
     settings: Settings,
     catalog: Catalog,
     templates: BTreeMap<TemplateId, Known>,
-    /// Objects without a version in force: they are judged again when one is restored.
-    without_good: BTreeMap<TemplateId, Value>,
+    /// Objects that were judged for lack of an older version: bad ones without any in force, and paused ones without one to
+    /// freeze. They are judged again when one is restored.
+    unsettled: BTreeMap<TemplateId, Value>,
     /// Last good versions that are kept, as objects.
     kept: BTreeMap<TemplateId, Value>,
 }
@@ -35,7 +36,7 @@ impl Inventory {
             settings,
             catalog: Catalog::default(),
             templates: BTreeMap::new(),
-            without_good: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
     }
@@ -59,13 +60,15 @@ impl Inventory {
     pub fn insert_template(&mut self, object: &Value) -> Result<TemplateId, ReadError> {
         let id = template_id(&object["metadata"]);
         let before = self.templates.get(&id).filter(|known| known.good.is_some()).cloned();
-        let known = judge(object, &self.settings, before.or_else(|| self.restored(&id)).as_ref())?;
+        let previous = before.or_else(|| self.restored(&id));
+        let known = judge(object, &self.settings, previous.as_ref())?;
         self.catalog.insert_template(known.entry.clone());
         self.templates.remove(&id);
-        self.without_good.remove(&id);
+        let unsettled = self.unsettled.remove(&id).is_some()
+            || previous.is_none_or(|previous| previous.entry.uid != known.entry.uid);
         if known.entry.claimed {
-            if known.good.is_none() {
-                self.without_good.insert(id.clone(), object.clone());
+            if known.good.is_none() || known.paused && unsettled {
+                self.unsettled.insert(id.clone(), object.clone());
             }
             self.templates.insert(id.clone(), known);
         }
@@ -76,7 +79,7 @@ impl Inventory {
     pub fn remove_template(&mut self, id: &TemplateId) {
         self.catalog.remove_template(id);
         self.templates.remove(id);
-        self.without_good.remove(id);
+        self.unsettled.remove(id);
     }
 
     /// These are all templates; those that cannot be read come back with why not.
@@ -102,15 +105,21 @@ impl Inventory {
         judge(self.kept.get(id)?, &self.settings, None).ok()
     }
 
-    /// A last good version is kept, or no longer. It counts for a template that was bad before it came.
+    /// A last good version is kept, or no longer. It counts for a template that was bad or paused before it came.
     pub fn keep(&mut self, id: &TemplateId, object: Option<Value>) {
         match object {
             Some(object) => self.kept.insert(id.clone(), object),
             None => self.kept.remove(id),
         };
-        if let Some(object) = self.without_good.remove(id) {
+        let Some(unsettled) = self.unsettled.get(id) else { return };
+        let of_the_same =
+            |known: &Known| unsettled["metadata"]["uid"].as_str().unwrap_or_default() == known.entry.uid;
+        if self.restored(id).is_some_and(|known| known.good.is_some() && of_the_same(&known)) {
+            let unsettled = self.unsettled.remove(id).unwrap_or_default();
+            // Else what it was taken for would count as published.
+            self.templates.remove(id);
             // It could be read when it came.
-            let _ = self.insert_template(&object);
+            let _ = self.insert_template(&unsettled);
         }
     }
 
@@ -178,6 +187,11 @@ mod tests {
         good
     }
 
+    fn version_in_force(inventory: &Inventory, name: &str) -> String {
+        assert!(in_force(inventory, name));
+        inventory.templates()[&id(name)].good.as_ref().unwrap().agent.version.to_string()
+    }
+
     #[test]
     fn what_is_kept_counts_for_a_bad_template_whichever_comes_first() {
         for kept_comes_first in [true, false] {
@@ -193,6 +207,40 @@ mod tests {
             inventory.keep(&id("one"), None);
             assert!(in_force(&inventory, "one"));
         }
+    }
+
+    #[test]
+    fn a_paused_template_stays_what_was_kept_of_it_whichever_comes_first() {
+        let mut paused = template("one", "3.12.0");
+        paused["spec"]["paused"] = json!(true);
+        for kept_comes_first in [true, false] {
+            let mut inventory = Inventory::new(Settings::default());
+            if !kept_comes_first {
+                inventory.insert_template(&paused).unwrap();
+                assert_eq!(version_in_force(&inventory, "one"), "v3.12.0", "there is nothing to freeze");
+            }
+            inventory.keep(&id("one"), Some(template("one", "3.13.5")));
+            inventory.insert_template(&paused).unwrap();
+            assert_eq!(version_in_force(&inventory, "one"), "v3.13.5");
+            // What others make of what is kept changes nothing any more.
+            inventory.keep(&id("one"), Some(template("one", "3.11.0")));
+            assert_eq!(version_in_force(&inventory, "one"), "v3.13.5");
+        }
+    }
+
+    #[test]
+    fn a_template_that_was_paused_from_the_start_stays_as_it_was_first_seen() {
+        let mut inventory = Inventory::new(Settings::default());
+        for version in ["3.12.0", "3.13.5"] {
+            let mut paused = template("one", version);
+            paused["spec"]["paused"] = json!(true);
+            inventory.insert_template(&paused).unwrap();
+            assert_eq!(version_in_force(&inventory, "one"), "v3.12.0");
+        }
+        // As the controller keeps it, which we are told.
+        let kept = inventory.templates()[&id("one")].good.as_ref().unwrap().object.as_ref().clone();
+        inventory.keep(&id("one"), Some(kept));
+        assert_eq!(version_in_force(&inventory, "one"), "v3.12.0");
     }
 
     #[test]
