@@ -112,7 +112,12 @@ fn available(known: &Known) -> Condition {
     let (status, reason, message) = match &known.good {
         None => ("False", "NothingToInject", "there never was a valid version".to_owned()),
         Some(good) if known.is_behind() => {
-            let message = format!("generation {} is in force", good.agent.generation);
+            let before = if good.agent.generation == known.generation {
+                ", with its annotations of before"
+            } else {
+                ""
+            };
+            let message = format!("generation {} is in force{before}", good.agent.generation);
             if known.violations.is_empty() {
                 ("True", "Paused", message)
             } else {

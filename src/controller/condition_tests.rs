@@ -76,6 +76,16 @@ fn a_bad_edit_is_degraded_while_an_older_version_is_in_force_and_false_without_o
 }
 
 #[test]
+fn a_bad_annotation_is_degraded_though_it_is_no_new_generation() {
+    let mut bad = object(1, &json!({}));
+    bad["metadata"]["annotations"][names::MODE] = json!("sideways");
+    let [reconciled, available] = conditions(&judged(&bad, Some(&good())), &Ok(()));
+    assert_eq!((&*reconciled[0], &*reconciled[1]), ("False", "Invalid"));
+    let message = "generation 1 is in force, with its annotations of before";
+    assert_eq!(available, row("Degraded", "LastGoodInForce", message, 1));
+}
+
+#[test]
 fn a_paused_template_is_available_in_its_published_version() {
     let paused = judged(&object(2, &json!({"paused": true, "scrapeInterval": "10s"})), Some(&good()));
     assert_eq!(conditions(&paused, &Ok(()))[1], row("True", "Paused", "generation 1 is in force", 2));

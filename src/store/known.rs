@@ -25,6 +25,8 @@ pub struct Known {
     pub paused: bool,
     /// The version in force, if there ever was one.
     pub good: Option<Good>,
+    /// Whether an older version is in force than the object as it is.
+    behind: bool,
     /// What is wrong with the object as it is.
     pub violations: Vec<Violation>,
     /// `status` of the object.
@@ -53,6 +55,7 @@ pub fn judge(object: &Value, settings: &Settings, previous: Option<&Known>) -> R
         generation: object["metadata"]["generation"].as_i64().unwrap_or_default(),
         paused: object["spec"]["paused"] == true,
         status: object.get("status").cloned().unwrap_or_default(),
+        behind: good.as_ref().is_some_and(|good| *good.object != narrowed(object)),
         entry: compiled.entry,
         violations: compiled.violations,
         good,
@@ -60,9 +63,9 @@ pub fn judge(object: &Value, settings: &Settings, previous: Option<&Known>) -> R
 }
 
 impl Known {
-    /// Whether an older version is in force than the one that the object has.
-    pub fn is_behind(&self) -> bool {
-        self.good.as_ref().is_some_and(|good| good.agent.generation != self.generation)
+    /// Whether an older version is in force than the object as it is. Annotations decide too, and have no generation.
+    pub const fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Namespace and name.
@@ -137,6 +140,13 @@ mod tests {
         assert_eq!(bad.good.unwrap().agent, kept.agent);
         assert_eq!(kept.object["metadata"].get("resourceVersion"), None);
         assert_eq!(kept.object["metadata"]["annotations"], json!({(names::CONTROLLER_ID): "promsidecar"}));
+
+        // Annotations decide about agents too, and have no generation.
+        let mut bad = object(1, "u", "3.13.5");
+        bad["metadata"]["annotations"][names::MODE] = json!("sideways");
+        let bad = judged(&bad, Some(&restored));
+        assert!(bad.is_behind() && bad.violations.len() == 1);
+        assert!(!judged(&object(1, "u", "3.13.5"), Some(&bad)).is_behind());
 
         let other = judged(&object(1, "another", "2.0.0"), Some(&restored));
         assert!(other.good.is_none() && other.entry.sidecar.is_none());
