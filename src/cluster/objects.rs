@@ -24,9 +24,12 @@ pub fn templates() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, KIND))
 }
 
+/// How long one request of a watch lasts; the next goes on where it ended.
+const WATCH_SECONDS: u32 = 60;
+
 /// A watch of all objects of a kind, listed in pages.
 pub fn paged() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
+    watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
 }
 
 /// Namespace and name of a template.
@@ -52,13 +55,40 @@ pub fn namespace_meta(namespace: &PartialObjectMeta<Namespace>) -> NamespaceMeta
     )
 }
 
-/// A last good version: whose it is, and the object if it can be read.
+/// A last good version: whose it is, and the object if it can be read. Nothing where the annotation does not say what the name
+/// says, which alone nobody can edit.
 pub fn kept_version(object: &ConfigMap) -> Option<(TemplateId, Option<Value>)> {
     let id = object.annotations().get(names::TEMPLATE).and_then(|id| TemplateId::parse(id))?;
+    if last_good::name(&id) != object.name_any() {
+        return None;
+    }
     let content = object.data.as_ref().and_then(|data| data.get(names::LAST_GOOD_KEY));
     let restored = last_good::restore(content.map_or("", String::as_str));
     if let Err(why) = &restored {
         tracing::warn!(template = %id, config_map = object.name_any(), error = why, "last good version cannot be read");
     }
     Some((id, restored.ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::kept_version;
+    use crate::names;
+    use crate::store::last_good;
+    use crate::template::agent::TemplateId;
+
+    #[test]
+    fn what_is_kept_is_whose_name_it_has() {
+        let id = |name: &str| TemplateId { namespace: "a".to_owned(), name: name.to_owned() };
+        let object = json!({"spec": {}});
+        let mut kept = last_good::keep(&id("one"), &object, "own");
+        assert_eq!(
+            kept_version(&serde_json::from_value(kept.clone()).unwrap()),
+            Some((id("one"), Some(object)))
+        );
+        kept["metadata"]["annotations"] = json!({(names::TEMPLATE): "a/two"});
+        assert_eq!(kept_version(&serde_json::from_value(kept).unwrap()), None);
+    }
 }

@@ -98,7 +98,10 @@ async fn follow(
         }
         Templates::Cluster { kubeconfig, look_up } => (kubeconfig, *look_up),
     };
-    let client = client::connect(kubeconfig.as_deref()).await?;
+    let client = client::connect(kubeconfig.as_deref()).await.map_err(|error| match kubeconfig {
+        Some(_) => error,
+        None => anyhow::anyhow!("{error}; without a cluster, name a directory of manifests with --templates"),
+    })?;
     let version = look_up.then(|| Health::new("version of the cluster"));
     let store = Arc::new(ClusterStore::new(settings, version.clone()));
     supervisor.spawn_until_stop("watching templates", Arc::clone(&store).watch_templates(client.clone()));
