@@ -63,6 +63,12 @@ impl Fleet {
         self.templates.insert(pod, template);
     }
 
+    /// What is known of a pod.
+    pub fn get(&self, pod: &PodKey) -> Option<(&TemplateId, &Member)> {
+        let template = self.templates.get(pod)?;
+        Some((template, self.members.get(template)?.get(pod)?))
+    }
+
     /// Removes a pod; gives the template that it had.
     pub fn remove(&mut self, pod: &PodKey) -> Option<TemplateId> {
         let template = self.templates.remove(pod)?;

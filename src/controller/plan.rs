@@ -4,6 +4,7 @@
 //! where everything is as it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -71,11 +72,29 @@ pub fn digest(content: &str) -> [u8; 32] {
     Sha256::digest(content).into()
 }
 
+/// What a version in force renders to, by namespace, as digests: it is not rendered again to find that nothing differs.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    agent: Option<Arc<Agent>>,
+    digests: BTreeMap<String, [u8; 32]>,
+}
+
+impl Rendered {
+    /// The digests of this version.
+    fn of(&mut self, agent: &Arc<Agent>) -> &mut BTreeMap<String, [u8; 32]> {
+        if self.agent.as_ref() != Some(agent) {
+            *self = Self { agent: Some(Arc::clone(agent)), digests: BTreeMap::new() };
+        }
+        &mut self.digests
+    }
+}
+
 /// The steps for one template; `agent` is the version in force, absent for a template that is gone: what it delivered is kept
 /// for as long as it is used. `observed` has its ConfigMaps by namespace.
 pub fn plan(
     id: &TemplateId,
-    agent: Option<&Agent>,
+    agent: Option<&Arc<Agent>>,
+    rendered: &mut Rendered,
     needed: &BTreeSet<&str>,
     observed: &BTreeMap<&str, &Observed>,
     now: Timestamp,
@@ -83,18 +102,22 @@ pub fn plan(
     let mut steps = Vec::new();
     for namespace in needed {
         let Some(agent) = agent else { continue };
-        let content = render::render(agent, namespace);
-        if content.len() > MAX_CONTENT {
-            return Err(TooLarge { bytes: content.len() });
+        let found = observed.get(namespace);
+        let digests = rendered.of(agent);
+        if !found.is_some_and(|found| found.marked && digests.get(*namespace) == Some(&found.digest)) {
+            let content = render::render(agent, namespace);
+            if content.len() > MAX_CONTENT {
+                return Err(TooLarge { bytes: content.len() });
+            }
+            let digest = digest(&content);
+            digests.insert((*namespace).to_owned(), digest);
+            match found {
+                None => steps.push(Step::Create(config_map(id, namespace, &content))),
+                Some(found) if found.marked && found.digest == digest => {}
+                Some(_) => steps.push(Step::Apply(config_map(id, namespace, &content))),
+            }
         }
-        let Some(found) = observed.get(namespace) else {
-            steps.push(Step::Create(config_map(id, namespace, &content)));
-            continue;
-        };
-        if !found.marked || found.digest != digest(&content) {
-            steps.push(Step::Apply(config_map(id, namespace, &content)));
-        }
-        if found.unused_since.is_some() {
+        if found.is_some_and(|found| found.unused_since.is_some()) {
             steps.push(mark(id, namespace, None));
         }
     }

@@ -1,11 +1,12 @@
 //! Steps for one template in namespaces that come and go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::{KEPT, Observed, Step, config_map, digest, next_deletion, plan};
+use super::{KEPT, Observed, Rendered, Step, config_map, digest, next_deletion, plan};
 use crate::admission::sidecar::config_map_name;
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
@@ -43,7 +44,12 @@ fn good() -> Observed {
 fn steps(agent: Option<&Agent>, needed: bool, found: Option<&Observed>) -> Vec<Step> {
     let needed = if needed { ["a"].into() } else { [].into() };
     let observed: BTreeMap<_, _> = found.iter().map(|found| ("a", *found)).collect();
-    plan(&id(), agent, &needed, &observed, now()).unwrap()
+    let agent = agent.cloned().map(Arc::new);
+    let mut rendered = Rendered::default();
+    let steps = plan(&id(), agent.as_ref(), &mut rendered, &needed, &observed, now()).unwrap();
+    // The same, with what is known by then.
+    assert_eq!(plan(&id(), agent.as_ref(), &mut rendered, &needed, &observed, now()).as_ref(), Ok(&steps));
+    steps
 }
 
 fn mark(unused_since: Option<Timestamp>) -> Step {
@@ -70,6 +76,17 @@ fn one_that_is_missing_is_created_and_one_that_differs_is_applied() {
     assert_eq!(steps(Some(&agent("30s")), true, Some(&unmarked)), [Step::Apply(expected)]);
     let edited = config_map(&id(), "a", &content("10s"));
     assert_eq!(steps(Some(&agent("10s")), true, Some(&good())), [Step::Apply(edited)]);
+}
+
+#[test]
+fn what_was_rendered_counts_for_the_version_that_it_was_rendered_from() {
+    let (needed, found, mut rendered) = (["a"].into(), good(), Rendered::default());
+    let observed: BTreeMap<_, _> = [("a", &found)].into();
+    let mut steps = |interval: &str| {
+        plan(&id(), Some(&Arc::new(agent(interval))), &mut rendered, &needed, &observed, now()).unwrap()
+    };
+    let edited = Step::Apply(config_map(&id(), "a", &content("10s")));
+    assert_eq!([steps("30s"), steps("10s"), steps("30s")], [vec![], vec![edited], vec![]]);
 }
 
 #[test]
@@ -101,6 +118,8 @@ fn a_configuration_that_no_config_map_holds_is_an_error_that_says_so() {
     let mut agent = agent("30s");
     let labels = &mut agent.config.global.external_labels;
     labels.insert("long".to_owned(), "x".repeat(super::MAX_CONTENT));
-    let error = plan(&id(), Some(&agent), &["a"].into(), &BTreeMap::new(), now()).unwrap_err();
+    let mut rendered = Rendered::default();
+    let error = plan(&id(), Some(&Arc::new(agent)), &mut rendered, &["a"].into(), &BTreeMap::new(), now());
+    let error = error.unwrap_err();
     assert!(error.to_string().starts_with("the configuration has 10"), "{error}");
 }

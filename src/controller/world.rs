@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::condition::{self, Undelivered};
 use super::demand;
 use super::fleet::{Counts, Fleet, Member, PodKey};
-use super::plan::{self, Observed, Step, TooLarge};
+use super::plan::{self, Observed, Rendered, Step, TooLarge};
 use crate::admission::Policy;
 use crate::admission::catalog::{Catalog, NamespaceMeta};
 use crate::admission::sidecar::config_map_name;
@@ -35,6 +35,7 @@ pub struct World {
     config_maps: BTreeMap<String, BTreeMap<String, Observed>>,
     /// Whose they are, by name.
     owners: BTreeMap<String, TemplateId>,
+    rendered: BTreeMap<TemplateId, Rendered>,
     fleet: Fleet,
 }
 
@@ -71,6 +72,7 @@ impl World {
             asked: BTreeMap::new(),
             config_maps: BTreeMap::new(),
             owners: BTreeMap::new(),
+            rendered: BTreeMap::new(),
             fleet: Fleet::default(),
         }
     }
@@ -216,8 +218,11 @@ impl World {
         self.owners.get(name).cloned().into_iter().collect()
     }
 
-    /// An injected pod is new or different.
+    /// An injected pod is new or different; mostly in what nobody asks for.
     pub fn pod_applied(&mut self, pod: PodKey, template: TemplateId, member: Member) -> Concerned {
+        if self.fleet.get(&pod) == Some((&template, &member)) {
+            return Concerned::new();
+        }
         self.owners.entry(config_map_name(&template)).or_insert_with(|| template.clone());
         let mut concerned: Concerned = self.fleet.remove(&pod).into_iter().collect();
         self.fleet.insert(pod, template.clone(), member);
@@ -290,7 +295,8 @@ impl World {
     }
 
     /// What has to be done for a template.
-    pub fn work(&self, id: &TemplateId, now: Timestamp) -> Work {
+    pub fn work(&mut self, id: &TemplateId, now: Timestamp) -> Work {
+        let mut rendered = self.rendered.remove(id).unwrap_or_default();
         let known = self.known(id);
         let good = known.and_then(|known| known.good.as_ref());
         let needed = self.needed(id);
@@ -303,8 +309,8 @@ impl World {
             // Those of a namespace that is going go with it.
             .filter(|(namespace, _)| self.catalog().namespace(namespace).is_some())
             .collect();
-        Work {
-            steps: plan::plan(id, good.map(|good| &*good.agent), &needed, &observed, now),
+        let work = Work {
+            steps: plan::plan(id, good.map(|good| &good.agent), &mut rendered, &needed, &observed, now),
             again: plan::next_deletion(&observed),
             keeping: match (known, good, self.inventory.kept().get(id)) {
                 (Some(_), Some(good), kept) if kept != Some(&*good.object) => {
@@ -313,14 +319,24 @@ impl World {
                 (None, _, Some(_)) => Keeping::Forget,
                 _ => Keeping::AsItIs,
             },
+        };
+        if good.is_some() {
+            self.rendered.insert(id.clone(), rendered);
         }
+        work
     }
 
-    /// Namespaces that are there and whose pods need the template's `ConfigMap`.
+    /// Namespaces that are there and whose pods need the template's `ConfigMap`. Anybody can write on a pod that a template was
+    /// injected: where its owner does not permit it, what was delivered while he did is all that pods have a right to.
     fn needed(&self, id: &TemplateId) -> BTreeSet<&str> {
+        let delivered = self.config_maps.get(&config_map_name(id));
+        let delivered = |namespace: &str| delivered.is_some_and(|found| found.contains_key(namespace));
+        let permitted = |namespace: &str| self.known(id).is_some_and(|known| known.entry.permits(namespace));
+        let running =
+            self.fleet.namespaces(id).filter(|namespace| permitted(namespace) || delivered(namespace));
         let own = self.inventory.templates().get_key_value(id).map(|(id, _)| id.namespace.as_str());
         let asked = self.asked.iter().filter(|(_, asked)| *asked == id).map(|(namespace, _)| &**namespace);
-        let needed = self.fleet.namespaces(id).chain(own).chain(asked);
+        let needed = running.chain(own).chain(asked);
         needed.filter(|namespace| self.catalog().namespace(namespace).is_some()).collect()
     }
 

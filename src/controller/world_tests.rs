@@ -117,6 +117,44 @@ fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_o
 }
 
 #[test]
+fn a_pod_that_claims_a_template_that_its_namespace_may_not_use_brings_nothing_there() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    namespace(&mut world, "c", None);
+    let permitted = template("a", "one", "3.13.5");
+    let mut private = permitted.clone();
+    private["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("b");
+    world.template_applied(&private).unwrap();
+    let member = Member { hash: "h".to_owned(), ready: true };
+    world.pod_applied(("c".to_owned(), "web".to_owned()), one.clone(), member);
+    assert_eq!(created(&world.work(&one, now())), ["a"].into());
+
+    // What came while it was permitted stays, and stays up to date, for as long as the pod runs.
+    world.template_applied(&permitted).unwrap();
+    assert_eq!(created(&world.work(&one, now())), ["a", "c"].into());
+    done(&mut world, &one);
+    private["spec"]["version"] = json!("3.12.0");
+    private["spec"]["scrapeInterval"] = json!("11s");
+    world.template_applied(&private).unwrap();
+    let steps = world.work(&one, now()).steps.unwrap();
+    assert!(matches!(&steps[..], [Step::Apply(_), Step::Apply(_)]), "{steps:?}");
+}
+
+#[test]
+fn a_pod_that_differs_in_nothing_that_counts_brings_no_work() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    let mut told = |ready, hash: &str| {
+        let member = Member { hash: hash.to_owned(), ready };
+        world.pod_applied(("a".to_owned(), "web".to_owned()), one.clone(), member)
+    };
+    let concerned = ids(&[("a", "one")]);
+    for (ready, hash, expected) in
+        [(false, "h", &concerned), (false, "h", &ids(&[])), (true, "h", &concerned), (true, "i", &concerned)]
+    {
+        assert_eq!(&told(ready, hash), expected, "{ready} {hash}");
+    }
+}
+
+#[test]
 fn a_second_template_makes_the_choice_of_a_namespace_ambiguous() {
     let mut world = with_template();
     namespace(&mut world, "a", Some("true"));
