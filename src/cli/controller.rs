@@ -55,5 +55,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     args.log.install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(if runtime.block_on(run::run(config))? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let ended = runtime.block_on(run::run(config));
+    // A look-up of the API server's name that hangs must not hold the exit up.
+    runtime.shutdown_background();
+    Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

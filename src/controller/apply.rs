@@ -31,6 +31,9 @@ pub enum WriteError {
     /// There is an object of that name that is not ours.
     #[error("{0}")]
     Conflict(String),
+    /// What is in the way of a new one goes at this moment.
+    #[error("{0} is in the way of a new one and about to go")]
+    Gone(String),
     /// The API server did not answer while we were sure to be the leader.
     #[error("{what}: no answer within {margin:?}")]
     Late {
@@ -55,7 +58,9 @@ impl WriteError {
         match self {
             Self::NotLeader => None,
             Self::Conflict(message) => Some(Undelivered::Conflict(message.clone())),
-            Self::Api { .. } | Self::Late { .. } => Some(Undelivered::Failed(self.to_string())),
+            Self::Api { .. } | Self::Late { .. } | Self::Gone(_) => {
+                Some(Undelivered::Failed(self.to_string()))
+            }
         }
     }
 }
@@ -107,16 +112,17 @@ impl Writer {
         }
         let ours =
             |found: &ConfigMap| found.labels().get(names::MANAGED_BY).is_some_and(|by| by == names::MANAGER);
-        match api.get_opt(name).await {
-            // Gone again: the next look creates it.
-            Ok(None) => Ok(()),
-            Ok(Some(found)) if ours(&found) => self.apply(object).await,
-            Ok(Some(_)) => Err(WriteError::Conflict(format!(
+        match tokio::time::timeout(self.margin, api.get_opt(name)).await {
+            // Gone again, before any watch told of it: nothing else would bring the next look.
+            Ok(Ok(None)) => Err(WriteError::Gone(what)),
+            Ok(Ok(Some(found))) if ours(&found) => self.apply(object).await,
+            Ok(Ok(Some(_))) => Err(WriteError::Conflict(format!(
                 "{what} is not ours (it lacks the label {}: {}) and is left alone: delete or rename it",
                 names::MANAGED_BY,
                 names::MANAGER
             ))),
-            Err(source) => Err(failed(&what, source)),
+            Ok(Err(source)) => Err(failed(&what, source)),
+            Err(_) => Err(WriteError::Late { what, margin: self.margin }),
         }
     }
 

@@ -205,6 +205,19 @@ async fn a_claim_counts_from_before_the_request_and_ends_without_a_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_missed_something_for_want_of_the_lease_is_told_again_that_it_is_held() {
+    let fake = Fake::default();
+    let mut leader = Running::start(&fake, "me");
+    assert_eq!(leader.changed().await, (true, 0));
+    let nothing = tokio::time::timeout(Duration::from_mins(1), leader.leadership.changed()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    leader.leadership.forget();
+    assert!(leader.leadership.changed().await);
+    let nothing = tokio::time::timeout(Duration::from_mins(1), leader.leadership.changed()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_renews_for_ever_and_a_follower_only_looks() {
     let fake = Fake::default();
     let mut leader = Running::start(&fake, "me");

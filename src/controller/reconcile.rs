@@ -23,7 +23,9 @@ use crate::template::agent::TemplateId;
 
 /// ConfigMaps of one template that are written at once.
 const AT_ONCE: usize = 8;
-/// Statuses of one template are no closer together than this, unless a condition changes.
+/// ConfigMaps of one template are written no more often than this: another that writes them otherwise must not race us.
+const WRITES_EVERY: Duration = Duration::from_secs(1);
+/// Statuses of one template are no closer together than this: another that writes them otherwise must not race us.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Everything is looked at this often, whatever the watches told.
 const RESYNC: Duration = Duration::from_mins(10);
@@ -37,8 +39,12 @@ pub struct Reconciler {
     metrics: Arc<Metrics>,
     /// Failures in a row.
     failures: HashMap<TemplateId, u32>,
+    /// When something else was written last.
+    wrote: HashMap<TemplateId, Instant>,
     /// When a status was written last.
     told: HashMap<TemplateId, Instant>,
+    /// What was logged last of a template that is not delivered.
+    complaints: HashMap<TemplateId, String>,
 }
 
 impl Reconciler {
@@ -50,8 +56,8 @@ impl Reconciler {
         own_namespace: String,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (failures, told) = (HashMap::new(), HashMap::new());
-        Self { observer, writer, leadership, own_namespace, metrics, failures, told }
+        let (failures, wrote, told, complaints) = Default::default();
+        Self { observer, writer, leadership, own_namespace, metrics, failures, wrote, told, complaints }
     }
 
     /// Runs for ever. Nothing is done before every watch has listed once, nor without the lease.
@@ -67,8 +73,10 @@ impl Reconciler {
                 _ = leadership.changed() => self.add_all(),
                 _ = resync.tick() => self.add_all(),
                 id = self.observer.queue.next() => {
-                    if self.leadership.is_held() {
-                        self.reconcile(id).await;
+                    let complete = self.leadership.is_held() && self.reconcile(id).await;
+                    if !complete {
+                        // It is made up for with everything else, once the lease is ours again; it may be by now.
+                        leadership.forget();
                     }
                 }
             }
@@ -80,26 +88,40 @@ impl Reconciler {
         self.observer.queue.add(all);
     }
 
-    async fn reconcile(&mut self, id: TemplateId) {
+    /// Looks at one template; whether nothing was refused for want of the lease.
+    async fn reconcile(&mut self, id: TemplateId) -> bool {
+        let since = self.wrote.get(&id).map(Instant::elapsed);
+        if let Some(early) =
+            since.and_then(|since| WRITES_EVERY.checked_sub(since)).filter(|early| !early.is_zero())
+        {
+            self.observer.queue.add_after(id, early);
+            return true;
+        }
+        self.wrote.remove(&id);
         let now = Timestamp::now();
         let work = self.observer.world().work(&id, now);
         let again = work.again;
         let outcome = match self.carry_out(&id, work).await {
-            Ok(delivered) => {
-                let told = self.tell(&id, &delivered, now).await;
-                let failed = matches!(delivered, Err(Undelivered::Failed(_))) || told.is_err();
-                self.look_again(&id, failed, again, now);
-                if failed { Outcome::Failed } else { Outcome::Done }
-            }
+            Ok(delivered) => match self.tell(&id, &delivered, now).await {
+                Err(WriteError::NotLeader) => Outcome::NotLeader,
+                told => {
+                    let failed = matches!(delivered, Err(Undelivered::Failed(_))) || told.is_err();
+                    // No watch tells when another's ConfigMap is gone.
+                    let conflict = matches!(delivered, Err(Undelivered::Conflict(_)));
+                    self.look_again(&id, failed || conflict, again, now);
+                    if failed { Outcome::Failed } else { Outcome::Done }
+                }
+            },
             Err(NotLeader) => Outcome::NotLeader,
         };
         self.metrics.reconciled(outcome);
+        outcome != Outcome::NotLeader
     }
 
     /// Does everything, even if some of it fails; the first failure counts.
-    async fn carry_out(&self, id: &TemplateId, work: Work) -> Result<Result<(), Undelivered>, NotLeader> {
+    async fn carry_out(&mut self, id: &TemplateId, work: Work) -> Result<Result<(), Undelivered>, NotLeader> {
         let Work { steps, keeping, again: _ } = work;
-        // First: what is delivered must not be newer than what is kept.
+        // First: whoever starts between the two delivers nothing older than what is there.
         let kept = match keeping {
             Keeping::AsItIs => Ok(()),
             Keeping::Keep(object) => self.writer.apply(&object).await,
@@ -107,22 +129,33 @@ impl Reconciler {
         };
         let steps = match steps {
             Ok(steps) => steps,
+            Err(_) if matches!(kept, Err(WriteError::NotLeader)) => return Err(NotLeader),
             Err(error) => return Ok(Err(Undelivered::TooLarge(error.to_string()))),
         };
         let count = steps.len();
+        if count > 0 {
+            self.wrote.insert(id.clone(), Instant::now());
+        }
         let writes = steps.into_iter().map(|step| self.writer.step(step));
         let written: Vec<_> = futures_util::stream::iter(writes).buffered(AT_ONCE).collect().await;
-        let failures = std::iter::once(kept).chain(written).filter_map(Result::err);
-        let mut first = Ok(());
-        for failure in failures {
-            let Some(why) = failure.undelivered() else { return Err(NotLeader) };
-            tracing::warn!(template = %id, error = %failure, "not delivered");
-            first = first.and(Err(why));
+        let failures: Vec<_> = std::iter::once(kept).chain(written).filter_map(Result::err).collect();
+        if failures.iter().any(|failure| failure.undelivered().is_none()) {
+            return Err(NotLeader);
         }
-        if count > 0 {
-            tracing::debug!(template = %id, steps = count, "delivered");
+        let Some(first) = failures.first() else {
+            self.complaints.remove(id);
+            if count > 0 {
+                tracing::debug!(template = %id, steps = count, "delivered");
+            }
+            return Ok(Ok(()));
+        };
+        // Once for each cause: it is tried again for as long as it takes, in as many namespaces as there are.
+        let error = first.to_string();
+        if self.complaints.get(id) != Some(&error) {
+            tracing::warn!(template = %id, error, others = failures.len() - 1, "not delivered; trying again");
+            self.complaints.insert(id.clone(), error);
         }
-        Ok(first)
+        Ok(first.undelivered().map_or(Ok(()), Err))
     }
 
     /// Writes the status, if there is something new to tell and it is time.
@@ -142,14 +175,19 @@ impl Reconciler {
         }
         let Some((status, urgent)) = status else { return Ok(()) };
         let since = self.told.get(id).map(Instant::elapsed);
-        if let Some(early) = since.and_then(|since| STATUS_EVERY.checked_sub(since)).filter(|_| !urgent) {
+        if let Some(early) =
+            since.and_then(|since| STATUS_EVERY.checked_sub(since)).filter(|early| !early.is_zero())
+        {
             self.observer.queue.add_after(id.clone(), early);
             return Ok(());
         }
-        self.told.insert(id.clone(), Instant::now());
         let told = self.writer.status(id, &status).await;
+        if told.is_ok() {
+            self.told.insert(id.clone(), Instant::now());
+        }
         match &told {
-            Err(error) => tracing::warn!(template = %id, %error, "status not written"),
+            Err(WriteError::NotLeader) => {}
+            Err(error) => tracing::warn!(template = %id, %error, "status not written; trying again"),
             Ok(()) if urgent => {
                 let of = |at: usize| status["conditions"][at]["reason"].as_str().unwrap_or_default();
                 tracing::info!(template = %id, reconciled = of(0), available = of(1), "status written");
@@ -179,3 +217,7 @@ impl Reconciler {
 
 /// Another replica writes, or will.
 struct NotLeader;
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

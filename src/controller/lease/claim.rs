@@ -107,7 +107,21 @@ impl Leadership {
         }
     }
 
+    /// Makes [`Self::changed`] say anew that it is held, if it is: whoever was refused a write has to make up for it, and the
+    /// time without the lease may have been too short for [`Self::changed`] to tell of it.
+    pub const fn forget(&mut self) {
+        self.told = false;
+    }
+
     fn left(&self) -> Duration {
         left(*self.until.borrow(), self.clock)
+    }
+
+    /// One without a task, for tests of those who write.
+    #[cfg(test)]
+    pub(in crate::controller) fn held_for_long() -> Self {
+        let claim = Claim::new(Clock::SYSTEM);
+        claim.extend(Clock::SYSTEM.now().plus(Duration::from_hours(1)));
+        claim.leadership()
     }
 }
