@@ -58,16 +58,15 @@ impl ColdCache {
             metrics.waited(Wait::Full);
             return answer;
         };
-        let first = missing.clone();
         let end = Instant::now() + PATIENCE;
         // Once before the first wait: the snapshot may be newer than the one of this answer.
         let mut answer = decide();
-        while answer.missing().is_some() {
+        while let Some(missing) = answer.missing().cloned() {
             match tokio::time::timeout_at(end, changes.changed()).await {
                 Ok(Ok(())) => answer = decide(),
                 _ => {
                     metrics.waited(Wait::InVain);
-                    self.remember(answer.missing().cloned().unwrap_or(first));
+                    self.remember(missing);
                     return answer;
                 }
             }
