@@ -6,15 +6,12 @@
 mod control_plane;
 mod support;
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Stdio;
 
 use control_plane::ControlPlane;
 use control_plane::definitions::{agents, define};
 use control_plane::https::{get, until};
-use control_plane::injector::{Program, asking_pod, pods};
+use control_plane::injector::{Program, asking_pod, pods, start};
 use control_plane::leash::Leash;
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
@@ -40,19 +37,7 @@ impl Controller {
             "--admin-listen=127.0.0.1:0".to_owned(),
             format!("--kubeconfig={}", plane.kubeconfig("admin").display()),
         ];
-        let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));
-        let mut process = Leash::program(path, arguments, (Stdio::null(), Stdio::piped()));
-        let mut log = BufReader::new(process.stderr()).lines().map(Result::unwrap);
-        let mut before = Vec::new();
-        let started = log.by_ref().find_map(|line| {
-            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-            let found = entry["message"] == "promsidecar controller started";
-            before.push(line);
-            found.then_some(entry)
-        });
-        let started = started.unwrap_or_else(|| panic!("the program does not start:\n{}", before.join("\n")));
-        // The pipe must not fill up.
-        std::thread::spawn(move || log.for_each(drop));
+        let (process, started) = start(&arguments, "promsidecar controller started");
         Self { _process: process, admin: started["admin"].as_str().unwrap().parse().unwrap() }
     }
 

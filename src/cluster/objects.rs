@@ -2,13 +2,15 @@
 //!
 //! Input: objects as the API server sends them. Output: templates as JSON, namespaces as [`NamespaceMeta`].
 
+use futures_util::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject, TypeMeta};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use super::watch::map;
 use crate::admission::catalog::NamespaceMeta;
 use crate::names;
 use crate::store::last_good;
@@ -30,6 +32,28 @@ const WATCH_SECONDS: u32 = 60;
 /// A watch of all objects of a kind, listed in pages.
 pub fn paged() -> watcher::Config {
     watcher::Config::default().page_size(PAGE).timeout(WATCH_SECONDS)
+}
+
+/// A watch of the templates of all namespaces, as JSON.
+pub fn watch_templates(
+    client: &Client,
+) -> impl Stream<Item = watcher::Result<Event<(TemplateId, Value)>>> + use<> {
+    let templates = Api::<DynamicObject>::all_with(client.clone(), &templates());
+    watcher::watcher(templates, paged())
+        .map_ok(|event| map(event, |object| (template_id(&object), to_json(object))))
+}
+
+/// A last good version that is kept: whose it is, and the object if it can be read.
+pub type Kept = Option<(TemplateId, Option<Value>)>;
+
+/// A watch of the last good versions that the controller keeps in our own namespace.
+pub fn watch_last_good(
+    client: &Client,
+    own_namespace: &str,
+) -> impl Stream<Item = watcher::Result<Event<Kept>>> + use<> {
+    let kept = Api::<ConfigMap>::namespaced(client.clone(), own_namespace);
+    watcher::watcher(kept, paged().labels(names::LAST_GOOD))
+        .map_ok(|event| map(event, |object| kept_version(&object)))
 }
 
 /// Namespace and name of a template.
@@ -57,7 +81,7 @@ pub fn namespace_meta(namespace: &PartialObjectMeta<Namespace>) -> NamespaceMeta
 
 /// A last good version: whose it is, and the object if it can be read. Nothing where the annotation does not say what the name
 /// says, which alone nobody can edit.
-pub fn kept_version(object: &ConfigMap) -> Option<(TemplateId, Option<Value>)> {
+fn kept_version(object: &ConfigMap) -> Kept {
     let id = object.annotations().get(names::TEMPLATE).and_then(|id| TemplateId::parse(id))?;
     if last_good::name(&id) != object.name_any() {
         return None;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -68,12 +67,7 @@ impl Observer {
 
     /// Follows the templates of all namespaces for ever.
     pub async fn watch_templates(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let start = || {
-            let templates = Api::<DynamicObject>::all_with(client.clone(), &objects::templates());
-            watcher(templates, objects::paged()).map_ok(|event| {
-                watch::map(event, |object| (objects::template_id(&object), objects::to_json(object)))
-            })
-        };
+        let start = || objects::watch_templates(&client);
         let take = |change| self.tell(|world| templates_changed(world, change));
         follow(self.templates.clone(), start, take).await
     }
@@ -105,11 +99,7 @@ impl Observer {
         client: Client,
         own_namespace: String,
     ) -> anyhow::Result<()> {
-        let start = || {
-            let kept = Api::<ConfigMap>::namespaced(client.clone(), &own_namespace);
-            watcher(kept, objects::paged().labels(names::LAST_GOOD))
-                .map_ok(|event| watch::map(event, |object| objects::kept_version(&object)))
-        };
+        let start = || objects::watch_last_good(&client, &own_namespace);
         let take = |change| self.tell(|world| kept_changed(world, change));
         follow(self.last_good.clone(), start, take).await
     }
@@ -189,7 +179,7 @@ fn config_maps_changed(world: &mut World, change: Change<FoundConfigMap>) -> Con
     }
 }
 
-fn kept_changed(world: &mut World, change: Change<Option<(TemplateId, Option<Value>)>>) -> Concerned {
+fn kept_changed(world: &mut World, change: Change<objects::Kept>) -> Concerned {
     match change {
         Change::All(kept) => world
             .all_kept(kept.into_iter().flatten().filter_map(|(id, object)| Some((id, object?))).collect()),

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use futures_util::TryStreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::DynamicObject;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -20,8 +18,7 @@ use super::Store;
 use super::inventory::Inventory;
 use crate::admission::catalog::Catalog;
 use crate::cluster::objects;
-use crate::cluster::watch::{Change, Health, follow, map};
-use crate::names;
+use crate::cluster::watch::{Change, Health, follow};
 use crate::template::agent::TemplateId;
 use crate::template::{ReadError, Settings};
 
@@ -59,12 +56,7 @@ impl ClusterStore {
 
     /// Follows the templates of all namespaces for ever.
     pub async fn watch_templates(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let start = || {
-            let templates = Api::<DynamicObject>::all_with(client.clone(), &objects::templates());
-            watcher(templates, objects::paged()).map_ok(|event| {
-                map(event, |object| (objects::template_id(&object), objects::to_json(object)))
-            })
-        };
+        let start = || objects::watch_templates(&client);
         let take = |change| self.change(|inventory| templates_changed(inventory, change));
         follow(self.templates.clone(), start, take).await
     }
@@ -82,11 +74,7 @@ impl ClusterStore {
         client: Client,
         own_namespace: String,
     ) -> anyhow::Result<()> {
-        let start = || {
-            let kept = Api::<ConfigMap>::namespaced(client.clone(), &own_namespace);
-            watcher(kept, objects::paged().labels(names::LAST_GOOD))
-                .map_ok(|event| map(event, |object| objects::kept_version(&object)))
-        };
+        let start = || objects::watch_last_good(&client, &own_namespace);
         let take = |change| self.change(|inventory| kept_changed(inventory, change));
         follow(self.last_good.clone(), start, take).await
     }
@@ -152,7 +140,7 @@ fn namespaces_changed(inventory: &mut Inventory, change: Change<PartialObjectMet
     }
 }
 
-fn kept_changed(inventory: &mut Inventory, change: Change<Option<(TemplateId, Option<Value>)>>) {
+fn kept_changed(inventory: &mut Inventory, change: Change<objects::Kept>) {
     match change {
         Change::All(kept) => {
             let readable = kept.into_iter().flatten().filter_map(|(id, object)| Some((id, object?)));

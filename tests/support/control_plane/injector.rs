@@ -52,19 +52,7 @@ impl Program {
             source.to_owned(),
             format!("--ca-out={}", ca.display()),
         ];
-        let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));
-        let mut process = Leash::program(path, arguments, (Stdio::null(), Stdio::piped()));
-        let mut log = BufReader::new(process.stderr()).lines().map(Result::unwrap);
-        let mut before = Vec::new();
-        let started = log.by_ref().find_map(|line| {
-            let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-            let found = entry["message"] == "promsidecar webhook started";
-            before.push(line);
-            found.then_some(entry)
-        });
-        let started = started.unwrap_or_else(|| panic!("the program does not start:\n{}", before.join("\n")));
-        // The pipe must not fill up.
-        std::thread::spawn(move || log.for_each(drop));
+        let (process, started) = start(&arguments, "promsidecar webhook started");
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let ca = fs::read_to_string(ca).unwrap();
         Self { _process: process, listen: address("listen"), admin: address("admin"), ca }
@@ -114,6 +102,24 @@ impl Program {
             }
         })
     }
+}
+
+/// Starts the program; gives it with the entry of its log that says that it has started.
+pub(crate) fn start(arguments: &[String], message: &str) -> (Leash, Value) {
+    let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));
+    let mut process = Leash::program(path, arguments, (Stdio::null(), Stdio::piped()));
+    let mut log = BufReader::new(process.stderr()).lines().map(Result::unwrap);
+    let mut before = Vec::new();
+    let started = log.by_ref().find_map(|line| {
+        let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+        let found = entry["message"] == message;
+        before.push(line);
+        found.then_some(entry)
+    });
+    let started = started.unwrap_or_else(|| panic!("the program does not start:\n{}", before.join("\n")));
+    // The pipe must not fill up.
+    std::thread::spawn(move || log.for_each(drop));
+    (process, started)
 }
 
 /// The program, registered for the namespaces of one test.
