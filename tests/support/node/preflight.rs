@@ -1,4 +1,4 @@
-//! Whether this machine can run a node. [`missing`] is PURE; [`Facts::gather`] looks and tries.
+//! Whether this machine can run a node. [`missing`] and [`refusal`] are PURE; [`Facts::gather`] looks and tries.
 //!
 //! Input: the machine. Output: a sentence for each feature that is missing, with what to do about it.
 
@@ -106,7 +106,7 @@ pub(crate) fn refusal(facts: &Facts) -> Option<String> {
     let missing = missing(facts);
     (!missing.is_empty()).then(|| {
         format!(
-            "this machine cannot run a node, for lack of\n  {}\nget them, or leave these tests out with E2E=0",
+            "this machine cannot run a node, for lack of\n  {}\nget them, or leave these tests out: make test E2E=0",
             missing.join("\n  ")
         )
     })
