@@ -112,8 +112,11 @@ async fn an_agent_that_does_not_know_a_flag() {
     node.logged(&running, CONTAINER, "unknown long flag '--no-such-flag'").await;
     node.logged(&running, CONTAINER, "next start in 4s").await;
     // Whether the application starts at all depends on whether the kubelet sees the agent run before it ends.
-    control.until("the agent was started again", |event| event.restarts() > 1).await;
-    assert_ne!(control.readiness(), [false, true], "{}", control.story());
+    let ended = control.until("the agent was started again, and ended again", |event| {
+        let agent = event.container(CONTAINER);
+        event.restarts() > 1 && agent.is_some_and(|agent| agent["state"].get("running").is_none())
+    });
+    assert!(!ended.await.is_ready(), "{}", control.story());
     supervised.assert_undisturbed();
 }
 
