@@ -66,11 +66,13 @@ fn family(ancestor: u32) -> BTreeSet<(u32, String)> {
 
 /// Everything that has the mark of a test process, from outside of its namespaces.
 fn marked(process: u32) -> Vec<String> {
-    let directory = format!("node-{process}-");
+    let (directory, cgroup) = (format!("node-{process}-"), cgroup(process));
+    // The name of the directory goes on, that of the control groups does not: 12 is not 123.
+    let is_marked = |name: &str| name.starts_with(&directory) || name == cgroup;
     let mut found = Vec::new();
-    for (folder, name) in [(env!("CARGO_TARGET_TMPDIR"), &*directory), ("/sys/fs/cgroup", &cgroup(process))] {
+    for folder in [env!("CARGO_TARGET_TMPDIR"), "/sys/fs/cgroup"] {
         walk(Path::new(folder), 2, &mut |path| {
-            if path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)) {
+            if path.file_name().is_some_and(|file| is_marked(&file.to_string_lossy())) {
                 found.push(path.display().to_string());
             }
         });
