@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -44,7 +46,12 @@ func app(arguments []string) {
 		w.Header().Set("content-type", textFormat)
 		fmt.Fprintln(w, "app_other 1")
 	})
-	go func() { fail(http.ListenAndServe(*listen, nil).Error()) }()
+	server := http.Server{Addr: *listen}
+	go func() {
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			fail(err.Error())
+		}
+	}()
 
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
@@ -57,6 +64,8 @@ func app(arguments []string) {
 		time.Sleep(*linger)
 	case <-over:
 	}
+	// Every scrape that was counted is answered, and none is counted after it.
+	_ = server.Shutdown(context.Background())
 	_ = os.WriteFile(lastWords, fmt.Appendf(nil, "%d", scrapes.Load()), 0o644)
 }
 
