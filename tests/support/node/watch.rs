@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -77,6 +78,7 @@ impl Event {
 pub(crate) struct Watch {
     pub(crate) began: Instant,
     shared: Arc<Shared>,
+    thread: JoinHandle<()>,
     what: String,
 }
 
@@ -99,7 +101,7 @@ impl Watch {
             path,
             shared: Arc::clone(&shared),
         };
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 tokio::select! {
@@ -108,7 +110,7 @@ impl Watch {
                 }
             });
         });
-        Self { began: Instant::now(), shared, what }
+        Self { began: Instant::now(), shared, thread, what }
     }
 
     /// The events so far.
@@ -139,6 +141,8 @@ impl Watch {
     /// Each change of readiness of the one pod that was seen; the first is how it began.
     pub(crate) fn readiness(&self) -> Vec<bool> {
         let events = self.events();
+        // Otherwise what came later would be missing here.
+        assert!(!self.thread.is_finished(), "the watch has ended:\n{}", self.story());
         let uid = events.first().map(|event| event.pod["metadata"]["uid"].clone());
         let one = events.iter().all(|event| Some(&event.pod["metadata"]["uid"]) == uid.as_ref());
         assert!(one, "there is one pod:\n{}", self.story());
@@ -178,7 +182,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Keeps every event that comes; fails when the API server ends the watch, which it does after half an hour.
+    /// Keeps every event that comes; panics when the API server ends the watch, which it does after half an hour.
     async fn follow(&self) {
         let stream = tls_offering(&["http/1.1"], self.api.address, "127.0.0.1", &self.api.ca).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
