@@ -27,9 +27,8 @@ build() {
     fail "the module of Prometheus $version cannot be downloaded: $download"
   source=$(sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p' <<<"$download")
 
-  # The module cache is read-only, and the build has to complete go.sum.
-  cp -R "$source" "$1/source"
-  chmod -R u+w "$1/source"
+  # The module cache is read-only. The build has to complete go.sum, and whoever cleans up after an interrupt to delete it.
+  cp -R --no-preserve=mode "$source" "$1/source"
   # Which discoveries are compiled in: a choice of tags since 3.10, one list before; minimum.go stays.
   ((minor >= 10)) || rm "$1/source/plugins/plugins.go"
   # The module ships a go.work that names directories which are not in it.

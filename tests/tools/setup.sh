@@ -27,9 +27,10 @@ if ((${#missing[@]})); then
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-while read -r version; do
+mapfile -t versions <"$tests_tools/prometheus.versions"
+for version in "${versions[@]}"; do
   "$tests_tools/prometheus.sh" "$version"
-done <"$tests_tools/prometheus.versions"
+done
 "$tests_tools/oracle.sh"
 "$tests_tools/kubernetes.sh"
 "$tests_tools/node.sh"
