@@ -25,8 +25,10 @@ use crate::template::version::reload_args;
 /// The supervision loop, as it stands in `command`. Its header explains it; the pod carries only the code.
 pub const SUPERVISOR: &str = include_str!("supervisor.sh");
 
-/// What an agent's data segment holds beyond its anonymous memory: 112–122 MB were measured in every version and build,
-/// so that with 80 MiB an agent gives up by itself at about three quarters of a 128 MiB limit, before the kernel acts.
+/// What an agent's data segment holds beyond its anonymous memory: 112–122 MB were measured in every version that is linked to
+/// a C library, so that with 80 MiB an agent gives up by itself at about three quarters of a 128 MiB limit, before the kernel
+/// acts. A static build has about 35 MiB less of it and gives up that much later, with the limit that Prometheus reads from
+/// its control group (`GOMEMLIMIT`) to slow it down.
 const DATA_SEGMENT_HEADROOM: Quantity = Quantity::from_mebibytes(80);
 const DEFAULT_UID: i64 = 65534;
 /// The default of 60 s blocks shutdown and reload while a receiver is dead; a native sidecar may get only 2 s.
