@@ -155,7 +155,7 @@ fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_
     }
 }
 
-fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: Refusal, required: bool) -> Answer {
+fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, mut refusal: Refusal, required: bool) -> Answer {
     let reason = refusal.reason;
     if reason.is_silent() {
         let warnings = refusal.warning.iter().map(warning).collect();
@@ -179,10 +179,10 @@ fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: Refusal, requi
         ("reason", reason.word().to_owned()),
         ("detail", log.detail.clone()),
     ];
+    let missing = refusal.missing.take();
     let (told, detail) = refusal.public();
     let mut response = Response { audit, ..Response::default() };
-    let mut outcome =
-        Outcome { missing: refusal.missing.clone(), ..Outcome::skipped(Some(reason), Some(log)) };
+    let mut outcome = Outcome { missing, ..Outcome::skipped(Some(reason), Some(log)) };
     if denied {
         let fix = told.row().fix;
         response.denied = Some(one_line(&format_args!("{}: {detail}; {fix}", told.word()), 1024));

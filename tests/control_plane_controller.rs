@@ -9,7 +9,7 @@ mod support;
 use std::net::SocketAddr;
 
 use control_plane::ControlPlane;
-use control_plane::definitions::{agents, define};
+use control_plane::definitions::{MALFORMED, MANY, agents, create_many, define, one_of_many};
 use control_plane::https::{get, until};
 use control_plane::injector::{Program, asking_pod, pods, start};
 use control_plane::leash::Leash;
@@ -315,28 +315,13 @@ async fn the_first_pod_of_a_namespace_brings_its_configuration_and_is_counted() 
     conditions(plane, &one, GOOD).await;
 }
 
-/// Templates of a large cluster.
-const MANY: usize = 500;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_template_costs_none_of_five_hundred_others() {
     let (plane, _) = shared().await;
     plane.api.create_namespace(&namespace("many", None)).await;
-    let mut api = plane.api.connect().await;
-    let name = |number: usize| format!("agent-{number}");
-    for number in 0..MANY {
-        let mut template = template(&name(number));
-        if number == MANY / 2 {
-            // All of it passes the schema of the definition.
-            template["spec"] =
-                json!({"version": "\u{7}", "scrapeInterval": "0", "image": " ", "podMetadata": {}});
-            template["metadata"]["annotations"]["sidecar.prometheus.io/mode"] = json!("sideways");
-        }
-        let reply = api.send("POST", &agents("many"), &template).await;
-        assert_eq!(reply.status, 201, "{}", reply.body);
-    }
+    create_many(plane, "many", template).await;
     let bad = [["False", "Invalid"], ["False", "NothingToInject"]];
-    conditions(plane, &id("many", &name(MANY / 2)), bad).await;
+    conditions(plane, &id("many", &one_of_many(MALFORMED)), bad).await;
     until("all others are delivered", || async {
         let found = plane.api.list("/api/v1/namespaces/many/configmaps").await;
         let ours =
@@ -344,7 +329,7 @@ async fn a_malformed_template_costs_none_of_five_hundred_others() {
         ours.count() == MANY - 1
     })
     .await;
-    conditions(plane, &id("many", &name(MANY - 1)), GOOD).await;
+    conditions(plane, &id("many", &one_of_many(MANY - 1)), GOOD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use control_plane::ControlPlane;
-use control_plane::definitions::{agents, define};
+use control_plane::definitions::{MALFORMED, MANY, agents, create_many, define, one_of_many};
 use control_plane::https::{get, until};
 use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
 use control_plane::wire::Wire;
@@ -260,33 +260,19 @@ async fn an_edit_of_a_template_is_in_force_and_a_bad_one_leaves_the_good_one_in_
     until("the template is gone", || async { image().await.is_none() }).await;
 }
 
-/// Templates of a large cluster.
-const MANY: usize = 500;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_template_costs_none_of_five_hundred_others() {
     let (plane, program) = shared().await;
     plane.api.create_namespace(&namespace("many", "false")).await;
-    let mut api = plane.api.connect().await;
-    for number in 0..MANY {
-        let mut template = template(&format!("agent-{number}"));
-        if number == MANY / 2 {
-            // All of it passes the schema of the definition.
-            template["spec"] =
-                json!({"version": "\u{7}", "scrapeInterval": "0", "image": " ", "podMetadata": {}});
-            template["metadata"]["annotations"]["sidecar.prometheus.io/mode"] = json!("sideways");
-        }
-        let reply = api.send("POST", &agents("many"), &template).await;
-        assert_eq!(reply.status, 201, "{}", reply.body);
-    }
+    create_many(plane, "many", template).await;
     let decided = async |number: usize| {
         let mut pod = asking_pod("web");
-        pod["metadata"]["annotations"][names::INJECT] = json!(format!("agent-{number}"));
+        pod["metadata"]["annotations"][names::INJECT] = json!(one_of_many(number));
         program.asked("/mutate/pod/no", "many", &pod).await["auditAnnotations"]["decision"].clone()
     };
     until("the last one is known", || async { decided(MANY - 1).await == "injected" }).await;
     for number in 0..MANY {
-        let expected = if number == MANY / 2 { "skipped" } else { "injected" };
+        let expected = if number == MALFORMED { "skipped" } else { "injected" };
         assert_eq!(decided(number).await, expected, "agent-{number}");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Input: a control plane. Output: one that knows the operator's kinds.
 
+use serde_json::{Value, json};
+
 use super::ControlPlane;
 
 /// Installs them and waits until they are served.
@@ -14,6 +16,31 @@ pub(crate) async fn define(plane: &ControlPlane) {
     let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", folder];
     let established = plane.kubectl(&wait, "").await;
     assert_eq!(established.code, 0, "{established:?}");
+}
+
+/// Templates of a large cluster.
+pub(crate) const MANY: usize = 500;
+/// The one among them that passes the schema of the definition and is malformed all the same.
+pub(crate) const MALFORMED: usize = MANY / 2;
+
+/// Name of one of [`MANY`].
+pub(crate) fn one_of_many(number: usize) -> String {
+    format!("agent-{number}")
+}
+
+/// Creates all of them in a namespace; `template` makes a good one of a name.
+pub(crate) async fn create_many(plane: &ControlPlane, namespace: &str, template: impl Fn(&str) -> Value) {
+    let mut api = plane.api.connect().await;
+    for number in 0..MANY {
+        let mut template = template(&one_of_many(number));
+        if number == MALFORMED {
+            template["spec"] =
+                json!({"version": "\u{7}", "scrapeInterval": "0", "image": " ", "podMetadata": {}});
+            template["metadata"]["annotations"]["sidecar.prometheus.io/mode"] = json!("sideways");
+        }
+        let reply = api.send("POST", &agents(namespace), &template).await;
+        assert_eq!(reply.status, 201, "{}", reply.body);
+    }
 }
 
 /// Path of the templates of a namespace.
