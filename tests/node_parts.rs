@@ -209,3 +209,23 @@ fn the_image_of_promsidecar_is_that_of_the_dockerfile() {
         assert!(runtime.contains(&name), "{name} is not in gcr.io/distroless/cc");
     }
 }
+
+/// Everything in its PATH but Go.
+#[test]
+fn a_missing_go_is_one_sentence_with_what_to_do() {
+    let path = tempfile::tempdir().unwrap();
+    for program in ["bash", "basename", "dirname"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        let found = String::from_utf8(found.stdout).unwrap();
+        std::os::unix::fs::symlink(found.trim(), path.path().join(program)).unwrap();
+    }
+    let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/setup.sh");
+    let output = Command::new(setup).env("PATH", path.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout, b"");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "setup.sh: Go is missing, and the tests need it to build Prometheus, Kubernetes and the oracle: install it from \
+         go.dev/doc/install and put its bin directory into PATH\n"
+    );
+}
