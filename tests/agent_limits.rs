@@ -329,7 +329,7 @@ async fn an_agent_gives_up_by_itself_before_its_container_has_no_memory_left_and
             for agent in agents {
                 let kept = agent.kept() + own;
                 println!("{version}: {kept} bytes kept, {} with files", agent.peak + own);
-                assert!(kept < limit, "{version}: {kept} of {limit} bytes");
+                assert!(kept < limit / 100 * 90, "{version}: {kept} of {limit} bytes");
                 // Otherwise something else ended it.
                 assert!(agent.data > data_limit / 10 * 9, "{version}: {} of {data_limit} bytes", agent.data);
             }
@@ -340,7 +340,7 @@ async fn an_agent_gives_up_by_itself_before_its_container_has_no_memory_left_and
             let lives = sidecar.log().split(|line| line.starts_with("promsidecar: agent exited"));
             for life in lives.take(GIVEN_UP) {
                 // Go reports what it was about when it got no memory, in many words: out of memory, cannot allocate memory,
-                // pthread_create failed, or a segmentation violation in its collector.
+                // out of memory allocating heap arena metadata.
                 let (before, report) =
                     life.split_at(life.iter().position(|line| line.starts_with("goroutine ")).unwrap());
                 let causes = before.iter().filter(|line| !line.starts_with("time="));

@@ -189,10 +189,10 @@ fn the_agent_gives_up_below_the_memory_that_its_pod_has_as_a_whole() {
         assert_eq!(container.get("resources"), None);
         container["command"].as_array().expect("a list").iter().rev().nth(1).cloned()
     };
-    // The template's 128Mi, or the pod's own limit, each with the headroom of 80Mi.
-    assert_eq!(limit(json!({"limits": {"memory": "1Gi"}})), Some(json!("212992")));
-    assert_eq!(limit(json!({"limits": {"memory": "100Mi"}})), Some(json!("184320")));
-    assert_eq!(limit(json!({"requests": {"cpu": "1"}})), Some(json!("212992")));
+    // The template's 128Mi, or the pod's own limit, three quarters of it and 80Mi.
+    assert_eq!(limit(json!({"limits": {"memory": "1Gi"}})), Some(json!("180224")));
+    assert_eq!(limit(json!({"limits": {"memory": "100Mi"}})), Some(json!("158720")));
+    assert_eq!(limit(json!({"requests": {"cpu": "1"}})), Some(json!("180224")));
 }
 
 #[test]

@@ -12,7 +12,7 @@ run() {
   return "$status"
 }
 agent() {
-  [ "$limit" = 0 ] || ulimit -d "$limit"
+  [ "$limit" = 0 ] || { ulimit -s 1024; ulimit -d "$limit"; }
   exec "$@"
 }
 wipe() (
