@@ -334,7 +334,7 @@ async fn a_malformed_template_costs_none_of_five_hundred_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_good_survives_the_controller_and_the_absence_of_definitions_is_told() {
-    let plane = ControlPlane::start(false).await;
+    let plane = ControlPlane::start(None).await;
     plane.api.create_namespace(&namespace(OWN_NAMESPACE, None)).await;
     plane.api.create_namespace(&namespace("survive", None)).await;
     let first = Controller::start(&plane);

@@ -88,7 +88,7 @@ fn injected(answer: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_api_server_is_away() {
-    let plane = ControlPlane::start(false).await;
+    let plane = ControlPlane::start(None).await;
     let wire = Wire::to(plane.api.address).await;
     let program = program(&plane, "away", wire.address);
     until("it says what is missing", || async {

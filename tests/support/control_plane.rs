@@ -26,13 +26,13 @@ pub(crate) mod workloads;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use api::Api;
-use https::{PATIENCE, tls_offering};
+use https::PATIENCE;
 use leash::Leash;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -77,24 +77,26 @@ impl ControlPlane {
     /// The one of this test binary, started for the first test that asks.
     pub(crate) async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        SHARED.get_or_init(|| Self::start(false)).await
+        SHARED.get_or_init(|| Self::start(None)).await
     }
 
-    /// Starts one; `node` says whether a node will run its pods.
-    pub(crate) async fn start(node: bool) -> Self {
+    /// Starts one; `node` is the address of the node that will run its pods, which is then the API server's as well: pods do
+    /// not reach the loopback of others.
+    pub(crate) async fn start(node: Option<IpAddr>) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
         let cleaner = Leash::directory(&directory);
         let [etcd, peers, api] = free_ports();
         write_credentials(&directory);
-        let mut processes = vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, api)];
-        let address = SocketAddr::from(([127, 0, 0, 1], api));
+        let address = SocketAddr::new(node.unwrap_or(Ipv4Addr::LOCALHOST.into()), api);
+        let mut processes =
+            vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, address)];
         let ca = ready(&directory, address, &mut processes).await;
         for (name, _, _) in USERS {
             write_kubeconfig(&directory, name, address);
         }
-        processes.push(start_controller_manager(&directory, node));
-        if node {
+        processes.push(start_controller_manager(&directory, node.is_some()));
+        if node.is_some() {
             processes.push(start_scheduler(&directory));
         }
         Self { api: Api { address, ca, token: ADMIN }, processes, directory, _cleaner: cleaner }
@@ -214,12 +216,12 @@ fn start_etcd(directory: &Path, clients: u16, peers: u16) -> Leash {
     start(directory, "etcd", &arguments)
 }
 
-fn start_apiserver(directory: &Path, etcd: u16, port: u16) -> Leash {
+fn start_apiserver(directory: &Path, etcd: u16, address: SocketAddr) -> Leash {
     let path = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         format!("--etcd-servers=http://127.0.0.1:{etcd}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
+        format!("--bind-address={}", address.ip()),
+        format!("--secure-port={}", address.port()),
         format!("--cert-dir={}", path("apiserver")),
         // It refuses to advertise a loopback address.
         "--endpoint-reconciler-type=none".to_owned(),
@@ -274,12 +276,11 @@ async fn ready(directory: &Path, address: SocketAddr, processes: &mut [Leash]) -
     let end = Instant::now() + PATIENCE;
     loop {
         if let Ok(ca) = fs::read_to_string(certificate(directory))
-            && tls_offering(&["http/1.1"], address, "127.0.0.1", &ca).await.is_ok()
+            && let api = (Api { address, ca, token: ADMIN })
+            && api.stream().await.is_ok()
+            && api.send("GET", "/readyz", &Value::Null).await.status == 200
         {
-            let api = Api { address, ca, token: ADMIN };
-            if api.send("GET", "/readyz", &Value::Null).await.status == 200 {
-                return api.ca;
-            }
+            return api.ca;
         }
         for (process, name) in processes.iter_mut().zip(["etcd", "kube-apiserver"]) {
             let log = || fs::read_to_string(directory.join(format!("{name}.log"))).unwrap_or_default();

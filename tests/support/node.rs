@@ -14,6 +14,8 @@
 pub(crate) mod image;
 #[path = "node/images.rs"]
 pub(crate) mod images;
+#[path = "node/installation.rs"]
+pub(crate) mod installation;
 #[path = "node/preflight.rs"]
 pub(crate) mod preflight;
 #[path = "node/receiver.rs"]
@@ -81,12 +83,20 @@ impl Node {
     /// tests. The calling thread is then inside the node's network, for good.
     pub(crate) async fn shared(objects: &str) -> &'static Self {
         static SHARED: OnceCell<Node> = OnceCell::const_new();
-        let node = SHARED.get_or_init(|| Self::start(objects)).await;
+        let start = async || {
+            let began = Instant::now();
+            let node = Self::start().await;
+            webhook::install(&node, objects).await;
+            told(INSTALLED, began);
+            node
+        };
+        let node = SHARED.get_or_init(start).await;
         enter(node.init);
         node
     }
 
-    async fn start(objects: &str) -> Self {
+    /// One without promsidecar, for the only test of its binary.
+    pub(crate) async fn start() -> Self {
         static TRIED: AtomicBool = AtomicBool::new(false);
         let began = Instant::now();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -111,15 +121,13 @@ impl Node {
             inside.import_images();
             inside
         });
-        let plane = ControlPlane::start(true).await;
+        let plane = ControlPlane::start(Some(NODE_IP.parse().expect("an address"))).await;
         let inside = import.join().expect("the images are imported");
         processes.push(inside.start_kubelet(&plane, &cgroup));
         let receiver = Receiver::start(&directory);
         let node = Self { plane, receiver, init, processes, directory, _cleaners: cleaners };
         node.ready().await;
         told("a cluster with a node, from nothing", began);
-        webhook::install(&node, objects).await;
-        told(INSTALLED, began);
         node
     }
 

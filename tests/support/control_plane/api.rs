@@ -5,11 +5,10 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::https::{Client, tls_offering};
-
-/// The name that the API server's own certificate carries.
-const NAME: &str = "127.0.0.1";
 
 /// Where to reach the API server, as its administrator.
 #[derive(Debug)]
@@ -33,9 +32,14 @@ impl Api {
         self.connect().await.send(method, path, body).await
     }
 
+    /// A connection, secured: the API server's own certificate carries its address.
+    pub(crate) async fn stream(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        tls_offering(&["http/1.1"], self.address, &self.address.ip().to_string(), &self.ca).await
+    }
+
     /// A connection for many requests.
     pub(crate) async fn connect(&self) -> Connection {
-        let stream = tls_offering(&["http/1.1"], self.address, NAME, &self.ca).await.unwrap();
+        let stream = self.stream().await.unwrap();
         Connection {
             client: Client::new(stream).await,
             authorization: format!("authorization: Bearer {}", self.token),

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::control_plane::api::Api;
-use crate::control_plane::https::{PATIENCE, tls_offering};
+use crate::control_plane::https::PATIENCE;
 
 /// One event.
 #[derive(Debug, Clone)]
@@ -184,7 +184,7 @@ struct Follower {
 impl Follower {
     /// Keeps every event that comes; panics when the API server ends the watch, which it does after half an hour.
     async fn follow(&self) {
-        let stream = tls_offering(&["http/1.1"], self.api.address, "127.0.0.1", &self.api.ca).await.unwrap();
+        let stream = self.api.stream().await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = hyper::Request::get(&self.path)
