@@ -83,17 +83,27 @@ impl ControlPlane {
     /// Starts one; `node` is the address of the node that will run its pods, which is then the API server's as well: pods do
     /// not reach the loopback of others.
     pub(crate) async fn start(node: Option<IpAddr>) -> Self {
+        Self::start_with(node, None).await
+    }
+
+    /// Starts one that keeps every request of a namespace's service accounts; [`Self::audit_log`] has them.
+    pub(crate) async fn start_audited(namespace: &str) -> Self {
+        Self::start_with(None, Some(namespace)).await
+    }
+
+    async fn start_with(node: Option<IpAddr>, audited: Option<&str>) -> Self {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
         let cleaner = Leash::directory(&directory);
         let [etcd, peers, api] = free_ports();
         write_credentials(&directory);
+        let audit = audited.map(|namespace| write_audit_policy(&directory, namespace)).unwrap_or_default();
         let address = SocketAddr::new(node.unwrap_or(Ipv4Addr::LOCALHOST.into()), api);
         let mut processes =
-            vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, address)];
+            vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, address, &audit)];
         let ca = ready(&directory, address, &mut processes).await;
         for (name, _, _) in USERS {
-            write_kubeconfig(&directory, name, address);
+            write_kubeconfig(&directory, name, &token(name), address);
         }
         processes.push(start_controller_manager(&directory, node.is_some()));
         if node.is_some() {
@@ -107,6 +117,20 @@ impl ControlPlane {
         let path = self.directory.join(name);
         fs::create_dir(&path).unwrap();
         path
+    }
+
+    /// The audit log so far, an event a line.
+    pub(crate) fn audit_log(&self) -> String {
+        fs::read_to_string(audit_log(&self.directory)).unwrap()
+    }
+
+    /// A kubeconfig with a token of a service account, as a pod of it would have.
+    pub(crate) async fn service_account(&self, namespace: &str, name: &str) -> PathBuf {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let token = self.api.create(&path, &request).await["status"]["token"].as_str().unwrap().to_owned();
+        write_kubeconfig(&self.directory, name, &token, self.api.address);
+        self.kubeconfig(name)
     }
 
     /// How one of [`USERS`] reaches the API server.
@@ -175,14 +199,14 @@ fn kubeconfig(directory: &Path, user: &str) -> PathBuf {
     directory.join(format!("{user}.kubeconfig"))
 }
 
-fn write_kubeconfig(directory: &Path, user: &str, api: SocketAddr) {
+fn write_kubeconfig(directory: &Path, user: &str, token: &str, api: SocketAddr) {
     let cluster =
         json!({"server": format!("https://{api}"), "certificate-authority": certificate(directory)});
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": user, "user": {"token": token(user)}}],
+        "users": [{"name": user, "user": {"token": token}}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         "current-context": "test",
     });
@@ -216,7 +240,30 @@ fn start_etcd(directory: &Path, clients: u16, peers: u16) -> Leash {
     start(directory, "etcd", &arguments)
 }
 
-fn start_apiserver(directory: &Path, etcd: u16, address: SocketAddr) -> Leash {
+fn audit_log(directory: &Path) -> PathBuf {
+    directory.join("audit.log")
+}
+
+/// Who asked for what, without contents; gives the API server's flags for it. A watch is written down when it begins.
+fn write_audit_policy(directory: &Path, namespace: &str) -> Vec<String> {
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "Metadata", "userGroups": [format!("system:serviceaccounts:{namespace}")]},
+            {"level": "None"},
+        ],
+    });
+    let path = directory.join("audit-policy.json");
+    fs::write(&path, policy.to_string()).unwrap();
+    vec![
+        format!("--audit-policy-file={}", path.display()),
+        format!("--audit-log-path={}", audit_log(directory).display()),
+    ]
+}
+
+fn start_apiserver(directory: &Path, etcd: u16, address: SocketAddr, more: &[String]) -> Leash {
     let path = |name: &str| directory.join(name).display().to_string();
     let arguments = [
         format!("--etcd-servers=http://127.0.0.1:{etcd}"),
@@ -236,7 +283,7 @@ fn start_apiserver(directory: &Path, etcd: u16, address: SocketAddr) -> Leash {
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
         "--enable-aggregator-routing=true".to_owned(),
     ];
-    start(directory, "kube-apiserver", &arguments)
+    start(directory, "kube-apiserver", &[&arguments, more].concat())
 }
 
 fn start_controller_manager(directory: &Path, node: bool) -> Leash {
