@@ -25,6 +25,8 @@ pub mod output;
 pub mod policy;
 pub mod render;
 pub mod rewrite;
+pub mod run;
+pub mod server;
 pub mod settings;
 pub mod shell;
 pub mod style;
@@ -47,7 +49,9 @@ enum Command {
     /// Serve the mutating admission webhook.
     Webhook(Box<webhook::Args>),
     /// Deliver the configuration of templates, and tell how they are.
-    Controller(controller::Args),
+    Controller(Box<controller::Args>),
+    /// Run webhook and controller in one process, for small clusters.
+    Run(Box<run::Args>),
     /// Add the agent to the pods of manifests, as the webhook would.
     Inject(inject::Args),
     /// Take out of manifests what promsidecar added.
@@ -103,6 +107,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
             webhook::run(&args, matches, out)
         }
         Command::Controller(args) => controller::run(&args),
+        Command::Run(args) => run::run(&args, matches.subcommand_matches("run").unwrap_or(matches), out),
         Command::Inject(args) => inject::run(&args, out),
         Command::Uninject(args) => uninject::run(&args, out),
         Command::Diff(args) => diff::run(&args, out),

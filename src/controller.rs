@@ -2,10 +2,12 @@
 //!
 //! Input: what the API server says of templates, namespaces, our ConfigMaps and injected pods. Output: ConfigMaps, and the
 //! status of templates. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it; [`reconcile`] does it.
+//! Beside that, [`certificate`] makes the webhook's certificate and tells the API server whom to trust.
 
 pub mod admin;
 pub mod apply;
 pub mod backoff;
+pub mod certificate;
 pub mod condition;
 pub mod demand;
 pub mod fleet;
@@ -15,4 +17,5 @@ pub mod plan;
 pub mod queue;
 pub mod reconcile;
 pub mod run;
+pub mod shared;
 pub mod world;

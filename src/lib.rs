@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod all_in_one;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
@@ -17,3 +18,4 @@ pub mod telemetry;
 pub mod template;
 pub mod webhook;
 pub mod workload;
+pub mod x509;

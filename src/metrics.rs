@@ -19,7 +19,11 @@ use crate::admission::catalog::{Catalog, TemplateEntry};
 use crate::admission::reason::Reason;
 use crate::admission::{Answer, Outcome, OutcomeKind};
 
+pub mod certificate;
 pub mod controller;
+mod merge;
+
+pub use merge::merged;
 
 /// `Content-Type` of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -52,6 +52,12 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "promsidecar";
 /// The Lease of our own namespace that the controller which writes holds.
 pub const LEASE: &str = "promsidecar-controller";
+/// The webhook's Service, as it is shipped.
+pub const SERVICE: &str = "promsidecar-webhook";
+/// The Secret with the webhook's certificate, as it is shipped.
+pub const TLS_SECRET: &str = "promsidecar-webhook-tls";
+/// The webhook's registration, as it is shipped.
+pub const REGISTRATION: &str = "promsidecar";
 /// Marks mirror pods of static pods; they are never patched.
 pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 /// Namespace annotation of `OpenShift`: `first/length` of the user ids that its pods may use.

@@ -16,7 +16,7 @@ pub mod certificate;
 mod cold;
 pub mod config;
 mod connection;
-mod descriptors;
+pub(crate) mod descriptors;
 mod refusals;
 pub mod router;
 pub mod run;

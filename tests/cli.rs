@@ -91,6 +91,7 @@ fn zero_is_done_and_one_is_findings() {
         (&["completions", "fish"], 0),
         (&["man"], 0),
         (&["webhook", "--templates", "examples", "--print-config"], 0),
+        (&["run", "--print-config"], 0),
         (&["--help"], 0),
         (&["demo"], 0),
     ] {
@@ -132,6 +133,12 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["webhook", "--templates", "examples", "--kubeconfig", "config"],
         &["webhook", "--templates", "examples", "-o", "json"],
         &["webhook", "--templates", "examples", "--print-config", "-o", "yaml"],
+        &["controller", "--certificate", "own"],
+        &["controller", "--registration", "A"],
+        &["run", "--templates", "examples"],
+        &["run", "--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"],
+        &["run", "--certificate", "external", "--tls-cert-file", "tls.crt"],
+        &["run", "--listen", "127.0.0.1:1", "--admin-listen", "127.0.0.1:1"],
         &["demo", "--fast"],
     ] {
         let output = run(arguments);

@@ -14,6 +14,7 @@ use promsidecar::admission::reason::{Reason, TABLE};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::controller::fleet::Counts;
 use promsidecar::metrics::Metrics;
 use promsidecar::template::Settings;
 use promsidecar::template::api::fields::{FIELDS, Verdict};
@@ -375,6 +376,29 @@ fn the_architecture_names_every_limit_that_is_counted() {
         .collect();
     assert!(limits.len() > 4, "{limits:?}");
     let missing: Vec<_> = limits.iter().filter(|limit| !text.contains(&format!("`{limit}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_document_on_certificates_names_every_problem_and_metric_of_them() {
+    let text = read("certs/README.md");
+    let metrics = promsidecar::metrics::controller::Metrics::default();
+    let metrics = metrics.encode(false, &Catalog::default(), Counts::default(), &[]).expect("metrics");
+    let problems: BTreeSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("promsidecar_managed_certificate_problem{problem=\""))
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    let about = |line: &&str| line.contains("_managed_certificate") || line.contains("_ca_bundle_");
+    let names: BTreeSet<&str> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter(about)
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    assert!(problems.len() > 4 && names.len() == 4, "{problems:?} {names:?}");
+    let missing: Vec<_> =
+        problems.union(&names).filter(|name| !text.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

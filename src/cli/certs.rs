@@ -20,8 +20,10 @@ use x509_parser::time::ASN1Time;
 use super::output::{self, Format, OutputArgs};
 use super::style::{Style, Tone};
 use super::{UsageError, values};
+use crate::names;
 use crate::webhook::certificate::Authority;
 use crate::webhook::run::{PRIVATE, PUBLIC, write_atomically};
+use crate::x509;
 
 /// Names of the files: those of a Secret of type `kubernetes.io/tls`, and its authority.
 const AUTHORITY: &str = "ca.crt";
@@ -35,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", value_parser = values::path)]
     out: PathBuf,
     /// Name of the webhook's Service.
-    #[arg(long, default_value = "promsidecar-webhook", value_name = "NAME", value_parser = values::service)]
+    #[arg(long, default_value = names::SERVICE, value_name = "NAME", value_parser = values::service)]
     service: String,
     /// Namespace of the Service and of the Secret.
     #[arg(short, long, default_value = "promsidecar-system", value_name = "NAMESPACE", value_parser = values::namespace)]
@@ -139,10 +141,7 @@ impl Made {
     fn read(pem: &str) -> anyhow::Result<Self> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
         let (_, certificate) = X509Certificate::from_der(&der)?;
-        let names = match certificate.subject_alternative_name()? {
-            Some(names) => names.value.general_names.iter().map(shown).collect::<Result<_, _>>()?,
-            None => Vec::new(),
-        };
+        let names = x509::names(&der).map_err(|why| anyhow!(why))?;
         let digest: Vec<_> = Sha256::digest(&der).iter().map(|byte| format!("{byte:02X}")).collect();
         Ok(Self {
             subject: certificate.subject().to_string(),
@@ -162,20 +161,6 @@ impl Made {
             "notAfter": self.not_after,
             "sha256": self.fingerprint,
         })
-    }
-}
-
-/// A name of a certificate.
-fn shown(name: &x509_parser::prelude::GeneralName<'_>) -> anyhow::Result<String> {
-    use x509_parser::prelude::GeneralName;
-    match name {
-        GeneralName::DNSName(name) => Ok((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
-            let v6 = <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from);
-            Ok(v4.or(v6)?.to_string())
-        }
-        other => Err(anyhow!("the certificate has a name of another kind: {other}")),
     }
 }
 

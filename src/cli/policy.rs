@@ -11,11 +11,14 @@ use crate::template::agent::TemplateId;
 /// Taken where nothing is looked up and the flag is not given.
 pub(super) const DEFAULT_VERSION: KubernetesVersion = NATIVE_SIDECARS_EVERYWHERE;
 
+/// As settings are printed, where it is looked up.
+pub(super) const LOOKED_UP: &str = "looked up";
+
 /// Flags of the policy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
     /// Version of the cluster and of its oldest kubelet; agents of mode auto are native sidecars from 1.29 on. [default: looked
-    /// up in the cluster by `webhook`, else 1.33]
+    /// up in the cluster by `webhook` and `run`, else 1.33]
     #[arg(long, env = "PROMSIDECAR_KUBERNETES_VERSION", value_name = "MAJOR.MINOR")]
     pub kubernetes_version: Option<KubernetesVersion>,
     /// Which namespaces ask, and for what.

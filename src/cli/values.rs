@@ -72,6 +72,14 @@ pub fn pod(name: &str) -> Result<String, String> {
     Err("expected the name of a pod: lower-case letters, digits, '-' and '.'".to_owned())
 }
 
+/// Name of an object.
+pub fn object(name: &str) -> Result<String, String> {
+    if text::is_subdomain(name) {
+        return Ok(name.to_owned());
+    }
+    Err("expected the name of an object: lower-case letters, digits, '-' and '.'".to_owned())
+}
+
 /// Name of a Service.
 pub fn service(name: &str) -> Result<String, String> {
     if text::is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()) {

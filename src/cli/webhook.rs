@@ -3,20 +3,18 @@
 //! Input: flags and their variables. Output: a [`Config`], made and checked once before anything is read or bound; then
 //! the server's exit code.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::bail;
 use clap::ArgMatches;
 
 use super::logging::LogArgs;
-use super::output::Format;
-use super::policy::PolicyArgs;
+use super::policy::{self, PolicyArgs};
+use super::server::{self, AdminArgs, KubeconfigArgs, LimitArgs, ListenArgs, PrintArgs};
 use super::settings::SettingsArgs;
 use super::values;
-use crate::webhook::config::{Certificate, Config, Limits, Templates};
+use crate::webhook::config::{Certificate, Config, Templates};
 use crate::webhook::run;
 
 pub mod print;
@@ -27,48 +25,33 @@ const DEFAULT_NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 /// Arguments of `webhook`. Every flag but --output has a variable: `PROMSIDECAR_` and its name.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address of the HTTPS webhook.
-    #[arg(long, env = "PROMSIDECAR_LISTEN", default_value = "0.0.0.0:8443", value_name = "ADDRESS:PORT", value_parser = values::listen)]
-    listen: SocketAddr,
-    /// Address of /livez, /readyz and /metrics, plain HTTP.
-    #[arg(long, env = "PROMSIDECAR_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS:PORT", value_parser = values::listen)]
-    admin_listen: SocketAddr,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent` and Namespace objects, in place of a cluster's; changes
     /// are followed. An object without a namespace is in `default`.
     #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,
-    /// Kubeconfig of the cluster whose templates and namespaces are followed. [default: that of the pod, or of kubectl]
-    #[arg(long, env = "PROMSIDECAR_KUBECONFIG", value_name = "FILE", value_parser = values::path)]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    kubeconfig: KubeconfigArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     tls: TlsArgs,
-    /// Reviews being read or decided at once; one more is answered 503 at once.
-    #[arg(long, env = "PROMSIDECAR_MAX_IN_FLIGHT", default_value_t = 128, value_name = "N", value_parser = values::bound)]
-    max_in_flight: usize,
-    /// Open connections; one more is closed at once.
-    #[arg(long, env = "PROMSIDECAR_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = values::bound)]
-    max_connections: usize,
-    /// How long to keep serving after SIGTERM, so that clients learn to go elsewhere.
-    #[arg(long, env = "PROMSIDECAR_DRAIN_TIME", default_value = "15s", value_name = "DURATION", value_parser = values::duration)]
-    drain_time: Duration,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     log: LogArgs,
-    /// Print the resulting settings, each with its source, and exit.
-    #[arg(long, env = "PROMSIDECAR_PRINT_CONFIG")]
-    print_config: bool,
-    /// How to print the settings.
-    // No variable: without --print-config the format is a mistake, and a server must not end for a variable of a shell.
-    #[arg(short, long, value_enum, value_name = "FORMAT", requires = "print_config")]
-    output: Option<Format>,
+    #[command(flatten)]
+    print: PrintArgs,
     #[command(flatten)]
     settings: SettingsArgs,
 }
 
 /// Where the certificate comes from: both files, or neither for one of our own.
 #[derive(Debug, clap::Args)]
-struct TlsArgs {
+pub struct TlsArgs {
     /// Certificate chain in PEM format, leaf first; reloaded when it changes.
     #[arg(long, env = "PROMSIDECAR_TLS_CERT_FILE", value_name = "FILE", value_parser = values::path)]
     tls_cert_file: Option<PathBuf>,
@@ -85,7 +68,20 @@ struct TlsArgs {
 }
 
 impl TlsArgs {
-    fn to_certificate(&self) -> anyhow::Result<Certificate> {
+    /// A flag of these that is given.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        [
+            (self.tls_cert_file.is_some(), "--tls-cert-file"),
+            (self.tls_key_file.is_some(), "--tls-key-file"),
+            (!self.dns_name.is_empty(), "--dns-name"),
+            (self.ca_out.is_some(), "--ca-out"),
+        ]
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
+    }
+
+    /// Where the certificate comes from; the error names flag, value and fix.
+    pub(super) fn to_certificate(&self) -> anyhow::Result<Certificate> {
         let shown = |path: &Option<PathBuf>| path.clone().unwrap_or_default().display().to_string();
         let (certificate, key) = match (&self.tls_cert_file, &self.tls_key_file) {
             (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
@@ -123,7 +119,7 @@ impl TlsArgs {
 impl Args {
     /// The configuration that these flags mean; the error names flag, value and fix.
     pub fn to_config(&self) -> anyhow::Result<Config> {
-        let templates = match (&self.templates, &self.kubeconfig) {
+        let templates = match (&self.templates, &self.kubeconfig.kubeconfig) {
             (Some(directory), None) => Templates::Directory(directory.clone()),
             (None, kubeconfig) => Templates::Cluster {
                 kubeconfig: kubeconfig.clone(),
@@ -134,24 +130,18 @@ impl Args {
                 kubeconfig.display()
             ),
         };
-        if self.listen == self.admin_listen && self.listen.port() != 0 {
-            bail!("--admin-listen {} is the address of --listen: choose another port", self.admin_listen);
-        }
+        server::check_addresses(&self.listen, &self.admin)?;
         self.log.check()?;
         Ok(Config {
-            listen: self.listen,
-            admin_listen: self.admin_listen,
+            listen: self.listen.listen,
+            admin_listen: self.admin.admin_listen,
             templates,
             certificate: self.tls.to_certificate()?,
             own_namespace: self.policy.namespaces.own_namespace.clone(),
             policy: self.policy.to_policy(),
             settings: self.settings.to_settings(),
-            limits: Limits {
-                max_in_flight: self.max_in_flight,
-                max_connections: self.max_connections,
-                ..Limits::default()
-            },
-            drain_time: self.drain_time,
+            limits: self.limits.to_limits(),
+            drain_time: self.limits.drain_time,
         })
     }
 }
@@ -162,16 +152,25 @@ pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> 
         Ok(config) => config,
         Err(error) => return super::usage_error(&error),
     };
-    if args.print_config {
-        print::print(matches, &config, args.output.unwrap_or_default(), out)?;
+    if args.print.print_config {
+        let derived = |id: &str| derived(id, &config);
+        print::print("webhook", matches, derived, args.print.output.unwrap_or_default(), out)?;
         return Ok(ExitCode::SUCCESS);
     }
     args.log.install()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(run::run(config));
-    // A blocking read of a hung file system must not hold the exit up.
-    runtime.shutdown_background();
-    Ok(if ended? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    server::until_ended(run::run(config))
+}
+
+/// Defaults that follow from other settings.
+fn derived(id: &str, config: &Config) -> Option<String> {
+    match (id, &config.templates) {
+        ("kubernetes_version", Templates::Cluster { look_up: true, .. }) => {
+            Some(policy::LOOKED_UP.to_owned())
+        }
+        ("kubernetes_version", _) => Some(policy::DEFAULT_VERSION.to_string()),
+        ("templates", templates) => Some(templates.to_string()),
+        _ => print::derived(id, Some(&config.certificate), &config.settings),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::certificate;
 use super::lease::Leadership;
 use super::observe::Observer;
 use crate::admin::Report;
@@ -18,6 +19,8 @@ use crate::shutdown::{Phase, Shutdown};
 pub struct Status {
     /// What is known.
     pub observer: Arc<Observer>,
+    /// What is known of the certificate, where it is made here.
+    pub certificate: Option<Arc<certificate::Observer>>,
     /// Whether this replica writes. One that does not is ready all the same.
     pub leadership: Leadership,
     /// How talking about the lease goes.
@@ -30,7 +33,14 @@ pub struct Status {
 
 impl Status {
     fn sources(&self) -> impl Iterator<Item = &Health> {
-        self.observer.health().into_iter().chain([&self.lease])
+        let certificate = self.certificate.iter().flat_map(|observer| observer.health());
+        self.observer.health().into_iter().chain([&self.lease]).chain(certificate)
+    }
+
+    /// For how long each part of what is known may be out of date.
+    pub fn staleness(&self) -> Vec<(&'static str, Duration)> {
+        let now = Instant::now();
+        self.sources().map(|health| (health.name(), health.stale_for(now))).collect()
     }
 }
 
@@ -42,9 +52,7 @@ impl Report for Status {
     }
 
     fn metrics(&self) -> Result<String, fmt::Error> {
-        let now = Instant::now();
-        let staleness: Vec<_> = self.sources().map(|health| (health.name(), health.stale_for(now))).collect();
         let world = self.observer.world();
-        self.metrics.encode(self.leadership.is_held(), world.catalog(), world.counts(), &staleness)
+        self.metrics.encode(self.leadership.is_held(), world.catalog(), world.counts(), &self.staleness())
     }
 }

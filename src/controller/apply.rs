@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::certificate::registration;
 use super::condition::Undelivered;
 use super::lease::Leadership;
 use super::plan::Step;
@@ -53,6 +55,11 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Whether what was written over is no longer what we saw.
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_conflict() || status.is_already_exists())
+    }
+
     /// As the template's condition tells it; nothing where another replica will.
     pub fn undelivered(&self) -> Option<Undelivered> {
         match self {
@@ -154,13 +161,62 @@ impl Writer {
         self.write(&format!("status of {id}"), api.patch_status(&id.name, &params, &object)).await
     }
 
+    /// Creates the Secret of the certificate; one of that name that is there stays as it is.
+    pub async fn create_secret(&self, object: &Value) -> Result<(), WriteError> {
+        let what = format!("Secret {}", shown_identity(object));
+        let params = PostParams {
+            field_manager: Some(registration::FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let typed = serde_json::from_value(object.clone());
+        let typed = typed.map_err(|error| failed(&what, kube::Error::SerdeError(error)))?;
+        self.send(&what, self.secrets(object).create(&params, &typed)).await
+    }
+
+    /// Applies the Secret of the certificate over the one that `object` names by its version, or over none.
+    pub async fn apply_secret(&self, object: &Value) -> Result<(), WriteError> {
+        let (_, name) = identity(object);
+        let params = PatchParams::apply(registration::FIELD_MANAGER).force();
+        let patch = Patch::Apply(object);
+        let write = self.secrets(object);
+        self.send(&format!("Secret {}", shown_identity(object)), write.patch(name, &params, &patch)).await
+    }
+
+    /// Applies the bundles of the registration that `object` names by its version, or none.
+    pub async fn apply_bundles(&self, object: &Value) -> Result<(), WriteError> {
+        let (_, name) = identity(object);
+        let params = PatchParams::apply(registration::FIELD_MANAGER).force();
+        let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        let what = format!("caBundle of MutatingWebhookConfiguration {name}");
+        self.send(&what, api.patch(name, &params, &Patch::Apply(object))).await
+    }
+
+    fn secrets(&self, object: &Value) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), identity(object).0)
+    }
+
     fn config_maps(&self, namespace: &str) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Sends a write if we may, for as long as nobody else may. One whose object is gone, or going with its namespace, needs
-    /// no other: the watches tell of that.
+    /// Sends a write. One whose object is gone, or going with its namespace, needs no other: the watches tell of that.
     async fn write<T>(
+        &self,
+        what: &str,
+        send: impl Future<Output = kube::Result<T>>,
+    ) -> Result<(), WriteError> {
+        match self.send(what, send).await {
+            Err(WriteError::Api { source: kube::Error::Api(status), .. })
+                if status.is_not_found() || is_terminating(&status) =>
+            {
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// Sends a write if we may, for as long as nobody else may.
+    async fn send<T>(
         &self,
         what: &str,
         send: impl Future<Output = kube::Result<T>>,
@@ -168,7 +224,6 @@ impl Writer {
         let _writing = self.leadership.begin().ok_or(WriteError::NotLeader)?;
         match tokio::time::timeout(self.margin, send).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_terminating(&status) => Ok(()),
             Ok(Err(source)) => Err(failed(what, source)),
             Err(_) => Err(WriteError::Late { what: what.to_owned(), margin: self.margin }),
         }
@@ -187,6 +242,11 @@ fn shown(namespace: &str, name: &str) -> String {
 fn identity(object: &Value) -> (&str, &str) {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     (text("namespace"), text("name"))
+}
+
+fn shown_identity(object: &Value) -> String {
+    let (namespace, name) = identity(object);
+    format!("{namespace}/{name}")
 }
 
 /// The API server creates nothing in a namespace that is being deleted (cause `NamespaceTerminating`).

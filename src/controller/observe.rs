@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::core::PartialObjectMeta;
@@ -15,7 +16,7 @@ use super::fleet::{self, Member, PodKey};
 use super::plan::{self, Observed};
 use super::queue::Queue;
 use super::world::World;
-use crate::admission::catalog::NamespaceMeta;
+use crate::admission::catalog::{Catalog, NamespaceMeta};
 use crate::cluster::objects;
 use crate::cluster::watch::{self, Change, Health, follow};
 use crate::names;
@@ -33,6 +34,14 @@ pub struct Observer {
     config_maps: Health,
     last_good: Health,
     pods: Health,
+    snapshot: Option<Snapshot>,
+}
+
+/// Templates and namespaces as of the last change, for those who read them without waiting.
+#[derive(Debug, Default)]
+struct Snapshot {
+    catalog: ArcSwap<Catalog>,
+    changes: tokio::sync::watch::Sender<()>,
 }
 
 impl Observer {
@@ -46,7 +55,28 @@ impl Observer {
             config_maps: Health::new("ConfigMaps"),
             last_good: Health::new("last good versions"),
             pods: Health::new("injected pods"),
+            snapshot: None,
         }
+    }
+
+    /// One whose templates and namespaces a webhook of this process reads, see [`super::shared`].
+    pub fn shared(world: World) -> Self {
+        Self { snapshot: Some(Snapshot::default()), ..Self::new(world) }
+    }
+
+    /// Templates and namespaces, if they are shared.
+    pub fn catalog(&self) -> Option<Arc<Catalog>> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.catalog.load_full())
+    }
+
+    /// Told of every change of them.
+    pub fn catalog_changes(&self) -> Option<tokio::sync::watch::Receiver<()>> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.changes.subscribe())
+    }
+
+    /// How the watches are that they come from.
+    pub const fn catalog_health(&self) -> [&Health; 3] {
+        [&self.templates, &self.namespaces, &self.last_good]
     }
 
     /// How the watches are.
@@ -65,10 +95,24 @@ impl Observer {
         self.queue.add(concerned);
     }
 
+    /// The same where the catalog may be another afterwards.
+    fn tell_shared(&self, change: impl FnOnce(&mut World) -> Concerned) {
+        let concerned = {
+            let mut world = self.world();
+            let concerned = change(&mut world);
+            if let Some(snapshot) = &self.snapshot {
+                snapshot.catalog.store(Arc::new(world.catalog().clone()));
+                snapshot.changes.send_replace(());
+            }
+            concerned
+        };
+        self.queue.add(concerned);
+    }
+
     /// Follows the templates of all namespaces for ever.
     pub async fn watch_templates(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
         let start = || objects::watch_templates(&client);
-        let take = |change| self.tell(|world| templates_changed(world, change));
+        let take = |change| self.tell_shared(|world| templates_changed(world, change));
         follow(self.templates.clone(), start, take).await
     }
 
@@ -78,7 +122,7 @@ impl Observer {
             watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), objects::paged())
                 .map_ok(|event| watch::map(event, |object| namespace(&object)))
         };
-        let take = |change| self.tell(|world| namespaces_changed(world, change));
+        let take = |change| self.tell_shared(|world| namespaces_changed(world, change));
         follow(self.namespaces.clone(), start, take).await
     }
 
@@ -100,7 +144,7 @@ impl Observer {
         own_namespace: String,
     ) -> anyhow::Result<()> {
         let start = || objects::watch_last_good(&client, &own_namespace);
-        let take = |change| self.tell(|world| kept_changed(world, change));
+        let take = |change| self.tell_shared(|world| kept_changed(world, change));
         follow(self.last_good.clone(), start, take).await
     }
 

@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kube::Client;
+
 use super::admin::Status;
 use super::apply::Writer;
+use super::certificate::{self, Objects, keep};
 use super::lease::{Candidate, Terms};
 use super::observe::Observer;
 use super::reconcile::Reconciler;
@@ -36,46 +39,32 @@ pub struct Config {
     pub policy: Policy,
     /// What decides about templates.
     pub settings: Settings,
+    /// The webhook's certificate; nothing where others make it.
+    pub certificate: Option<Objects>,
+}
+
+/// A controller that works, as far as others need it.
+pub struct Started {
+    /// For the admin port.
+    pub status: Status,
+    /// Has to be followed for anything to be written.
+    pub candidate: Candidate,
+    /// What this replica is called in the Lease.
+    pub identity: String,
 }
 
 /// Works until the shutdown is over; whether it was orderly.
 pub async fn run(config: Config) -> anyhow::Result<bool> {
-    let Config { kubeconfig, admin_listen, own_namespace, name, policy, settings } = config;
     let shutdown = Shutdown::default();
     let signals = tokio::spawn(Signals::install()?.follow(shutdown.clone()));
-    let listener = bind("--admin-listen", admin_listen)?;
+    let listener = bind("--admin-listen", config.admin_listen)?;
     let admin = listener.local_addr()?;
-    let client = client::connect(kubeconfig.as_deref()).await?;
-
-    let terms = Terms::default();
-    let identity = format!("{name}_{:016x}", RandomState::new().hash_one(&name));
-    let candidate = Candidate::new(client.clone(), &own_namespace, identity.clone(), terms)?;
-    let leadership = candidate.leadership();
-    let observer = Arc::new(Observer::new(World::new(settings, policy, own_namespace.clone())));
-    let metrics = Arc::new(Metrics::default());
-    let status = Status {
-        observer: Arc::clone(&observer),
-        leadership: leadership.clone(),
-        lease: candidate.health(),
-        metrics: Arc::clone(&metrics),
-        shutdown: shutdown.clone(),
-    };
+    let client = client::connect(config.kubeconfig.as_deref()).await?;
 
     let mut supervisor = Supervisor::new(shutdown.clone());
-    let watches = || (Arc::clone(&observer), client.clone());
-    let (of, by) = watches();
-    supervisor.spawn_until_stop("watching templates", of.watch_templates(by));
-    let (of, by) = watches();
-    supervisor.spawn_until_stop("watching namespaces", of.watch_namespaces(by));
-    let (of, by) = watches();
-    supervisor.spawn_until_stop("watching ConfigMaps", of.watch_config_maps(by));
-    let (of, by) = watches();
-    supervisor.spawn_until_stop("watching last good versions", of.watch_last_good(by, own_namespace.clone()));
-    let (of, by) = watches();
-    supervisor.spawn_until_stop("watching injected pods", of.watch_pods(by));
-    let writer = Writer::new(client, leadership.clone(), terms.margin());
-    let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
-    supervisor.spawn_until_stop("reconciling", reconciler.run());
+    let observer = Observer::new(world(&config));
+    let Started { status, candidate, identity } =
+        start(&client, &config, observer, &shutdown, &mut supervisor)?;
     supervisor.spawn("holding the lease", {
         let shutdown = shutdown.clone();
         async move {
@@ -91,7 +80,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
         version = env!("CARGO_PKG_VERSION"),
         %admin,
         identity,
-        namespace = own_namespace,
+        namespace = config.own_namespace,
         "promsidecar controller started"
     );
     let ended = supervisor.join().await;
@@ -99,4 +88,67 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     ended?;
     tracing::info!("stopped");
     Ok(shutdown.phase() < Phase::Aborting)
+}
+
+/// What is known at the start: nothing.
+pub fn world(config: &Config) -> World {
+    World::new(config.settings.clone(), config.policy.clone(), config.own_namespace.clone())
+}
+
+/// Starts everything but the hold on the lease and the admin port.
+pub fn start(
+    client: &Client,
+    config: &Config,
+    observer: Observer,
+    shutdown: &Shutdown,
+    supervisor: &mut Supervisor,
+) -> anyhow::Result<Started> {
+    let Config { own_namespace, name, .. } = config;
+    let terms = Terms::default();
+    let identity = format!("{name}_{:016x}", RandomState::new().hash_one(name));
+    let candidate = Candidate::new(client.clone(), own_namespace, identity.clone(), terms)?;
+    let leadership = candidate.leadership();
+    let observer = Arc::new(observer);
+    let metrics = Arc::new(Metrics::default());
+
+    watch(client, &observer, own_namespace, supervisor);
+    let writer = Writer::new(client.clone(), leadership.clone(), terms.margin());
+    let certificate = config.certificate.as_ref().map(|objects| {
+        let observer = Arc::new(certificate::Observer::new(own_namespace.clone(), objects.clone()));
+        let certificates = metrics.certificates.clone();
+        let keeper =
+            keep::Keeper::new(Arc::clone(&observer), writer.clone(), leadership.clone(), certificates);
+        let (of, by) = (Arc::clone(&observer), client.clone());
+        supervisor.spawn_until_stop("watching the Secret of the certificate", of.watch_secret(by));
+        let (of, by) = (Arc::clone(&observer), client.clone());
+        supervisor.spawn_until_stop("watching the registration", of.watch_registration(by));
+        supervisor.spawn_until_stop("keeping the certificate", keeper.run());
+        observer
+    });
+    let status = Status {
+        observer: Arc::clone(&observer),
+        certificate,
+        leadership: leadership.clone(),
+        lease: candidate.health(),
+        metrics: Arc::clone(&metrics),
+        shutdown: shutdown.clone(),
+    };
+    let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
+    supervisor.spawn_until_stop("reconciling", reconciler.run());
+    Ok(Started { status, candidate, identity })
+}
+
+fn watch(client: &Client, observer: &Arc<Observer>, own_namespace: &str, supervisor: &mut Supervisor) {
+    let watches = || (Arc::clone(observer), client.clone());
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching templates", of.watch_templates(by));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching namespaces", of.watch_namespaces(by));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching ConfigMaps", of.watch_config_maps(by));
+    let (of, by) = watches();
+    supervisor
+        .spawn_until_stop("watching last good versions", of.watch_last_good(by, own_namespace.to_owned()));
+    let (of, by) = watches();
+    supervisor.spawn_until_stop("watching injected pods", of.watch_pods(by));
 }

@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::certificate::Certificates;
 use super::{SourceLabels, TemplateState, Templates, build};
 use crate::admission::catalog::Catalog;
 use crate::controller::fleet::Counts;
@@ -58,6 +59,8 @@ pub struct Metrics {
     templates: Templates,
     fleet: Family<FleetLabels, Gauge>,
     staleness: Family<SourceLabels, Gauge<f64, AtomicU64>>,
+    /// Of the certificate that is made here.
+    pub certificates: Certificates,
 }
 
 impl fmt::Debug for Metrics {
@@ -75,6 +78,7 @@ impl Default for Metrics {
             templates: Templates::default(),
             fleet: Family::default(),
             staleness: Family::default(),
+            certificates: Certificates::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciliations of templates by result", metrics.reconciles.clone());
@@ -91,6 +95,7 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.staleness.clone(),
         );
+        metrics.certificates.register(registry);
         build(registry);
         // Zeros from the start, so that rates are right for the first event too.
         for outcome in Outcome::ALL {
@@ -131,8 +136,12 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::super::certificate::{Certificate, Problem};
     use super::{Metrics, Outcome};
     use crate::admission::catalog::Catalog;
     use crate::controller::fleet::Counts;
@@ -141,6 +150,10 @@ mod tests {
     fn every_metric_is_exposed_by_its_documented_name() {
         let metrics = Metrics::default();
         metrics.reconciled(Outcome::Done);
+        metrics.certificates.issued(Certificate::Leaf);
+        metrics.certificates.published();
+        metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
+        metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
         let counts = Counts { all: 3, updated: 2, ready: 1 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
@@ -153,6 +166,12 @@ mod tests {
             "promsidecar_injected_pods{state=\"updated\"} 2",
             "promsidecar_injected_pods{state=\"ready\"} 1",
             "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
+            "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 1900000000",
+            "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 0",
+            "promsidecar_managed_certificates_issued_total{certificate=\"leaf\"} 1",
+            "promsidecar_ca_bundle_publications_total 1",
+            "promsidecar_managed_certificate_problem{problem=\"secret-not-ours\"} 1",
+            "promsidecar_managed_certificate_problem{problem=\"bundle-contested\"} 0",
             &format!("promsidecar_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
             "# EOF",
         ] {

@@ -1,9 +1,10 @@
 //! Our own certificate authority and serving certificates, in memory. IO: randomness.
 //!
-//! Input: the names that clients use. Output: ECDSA P-256 certificates; the authority's key never leaves this value and is
-//! never written anywhere. The serving certificate is short-lived and renewed from the same authority, so clients that
-//! trust it notice nothing.
+//! Input: the names that clients use. Output: ECDSA P-256 certificates. An authority's key is asked for only by the controller,
+//! which keeps it in a Secret; nobody else writes it anywhere. The serving certificate is short-lived and renewed from the same
+//! authority, so clients that trust it notice nothing.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
@@ -37,7 +38,13 @@ pub struct PemPair {
     pub key: String,
 }
 
-/// A certificate authority for one process.
+impl fmt::Debug for PemPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PemPair").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// A certificate authority.
 #[derive(Debug)]
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -53,6 +60,17 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// One that was made before, by what [`Self::pem`] and [`Self::key_pem`] gave.
+    pub fn restored(certificate: &str, key: &str) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::from_pem(key)?;
+        Ok(Self { issuer: Issuer::from_ca_cert_pem(certificate, key)?, pem: certificate.to_owned() })
+    }
+
+    /// The authority's key, for whoever keeps it.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// The authority's certificate, for clients.

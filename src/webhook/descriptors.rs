@@ -8,7 +8,7 @@
 const RESERVED: usize = 128;
 
 /// The smaller of `connections` and what the limit on open files leaves; logged where that is less than asked for.
-pub(super) fn fit(connections: usize) -> usize {
+pub(crate) fn fit(connections: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let Some(open_files) = open_files(&limits) else { return connections };
     let fitting = connections.min(open_files.saturating_sub(RESERVED).max(1));

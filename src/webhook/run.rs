@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use kube::Client;
 use tokio::net::TcpSocket;
 
 use super::admin::Status;
@@ -33,6 +34,9 @@ use crate::template::Settings;
 /// Connections that may wait to be accepted, where the kernel allows as many. Those of a burst beyond it try again after a
 /// second, a third of the API server's timeout; the standard library's 128 is less than a rollout.
 const BACKLOG: u32 = 1024;
+
+/// What is asked of the cluster beside templates and namespaces.
+pub const VERSION: &str = "version of the cluster";
 
 /// Serves until the shutdown is over; whether it was orderly.
 pub async fn run(config: Config) -> anyhow::Result<bool> {
@@ -85,7 +89,7 @@ async fn follow(
     policy: &Arc<ArcSwap<Policy>>,
     supervisor: &mut Supervisor,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let (kubeconfig, look_up) = match templates {
+    let (kubeconfig, looked_up) = match templates {
         Templates::Directory(directory) => {
             let store = Arc::new(FileStore::new(directory.clone(), settings));
             store.poll();
@@ -102,22 +106,26 @@ async fn follow(
         Some(_) => error,
         None => anyhow::anyhow!("{error}; without a cluster, name a directory of manifests with --templates"),
     })?;
-    let version = look_up.then(|| Health::new("version of the cluster"));
+    let version = looked_up.then(|| Health::new(VERSION));
     let store = Arc::new(ClusterStore::new(settings, version.clone()));
     supervisor.spawn_until_stop("watching templates", Arc::clone(&store).watch_templates(client.clone()));
     supervisor.spawn_until_stop("watching namespaces", Arc::clone(&store).watch_namespaces(client.clone()));
     let last_good = Arc::clone(&store).watch_last_good(client.clone(), own_namespace);
     supervisor.spawn_until_stop("watching last good versions", last_good);
     if let Some(health) = version {
-        let policy = Arc::clone(policy);
-        let set = move |native_sidecars| {
-            let policy_before = policy.load();
-            policy.store(Arc::new(Policy { native_sidecars, ..Policy::clone(&policy_before) }));
-        };
-        supervisor
-            .spawn_until_stop("looking up the version of the cluster", native::follow(client, health, set));
+        look_up(client, health, policy, supervisor);
     }
     Ok(store)
+}
+
+/// Starts to look up whether the cluster runs native sidecars.
+pub fn look_up(client: Client, health: Health, policy: &Arc<ArcSwap<Policy>>, supervisor: &mut Supervisor) {
+    let policy = Arc::clone(policy);
+    let set = move |native_sidecars| {
+        let policy_before = policy.load();
+        policy.store(Arc::new(Policy { native_sidecars, ..Policy::clone(&policy_before) }));
+    };
+    supervisor.spawn_until_stop("looking up the version of the cluster", native::follow(client, health, set));
 }
 
 /// Binds an address given by `flag`. Panics outside a runtime, as tokio's sockets do.
@@ -141,7 +149,8 @@ pub fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> {
+/// Where the certificate comes from; an authority of our own is made here.
+pub fn source(certificate: &Certificate, now: SystemTime) -> anyhow::Result<Source> {
     Ok(match certificate {
         Certificate::Files { certificate, key } => {
             Source::Files { certificate: certificate.clone(), key: key.clone() }

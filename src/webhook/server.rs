@@ -43,6 +43,19 @@ pub async fn serve(
     limits: Limits,
     drain_time: Duration,
 ) -> anyhow::Result<()> {
+    let report = Arc::new(status.clone());
+    serve_reporting(listeners, admit, status, report, limits, drain_time).await
+}
+
+/// The same where the process is more than a webhook, and its admin port has more to tell.
+pub async fn serve_reporting(
+    listeners: Listeners,
+    admit: Arc<dyn Admit>,
+    status: Status,
+    report: Arc<dyn Report>,
+    limits: Limits,
+    drain_time: Duration,
+) -> anyhow::Result<()> {
     let shutdown = status.shutdown.clone();
     let (webhook_handle, admin_handle) = (Handle::new(), Handle::new());
 
@@ -59,7 +72,7 @@ pub async fn serve(
     let health = server(listeners.admin, &limits)?
         .acceptor(bound)
         .handle(admin_handle.clone())
-        .serve(crate::admin::router(Arc::new(status)).into_make_service());
+        .serve(crate::admin::router(report).into_make_service());
 
     let orderly = async {
         shutdown.reached(Phase::Draining).await;

@@ -1,6 +1,6 @@
 //! Which certificate is served, and TLS as the API server speaks it. IO: reads certificate files, by polling.
 //!
-//! Input: a pair of PEM files, or an own [`Authority`]. Output: a `rustls::ServerConfig` that offers `http/1.1` alone and
+//! Input: a pair of PEM files, a pair from a Secret, or an own [`Authority`]. Output: a `rustls::ServerConfig` that offers `http/1.1` alone and
 //! takes the present certificate from a slot. A pair that is unreadable, mismatched, expired or not yet valid is refused
 //! and the one before stays.
 
@@ -16,9 +16,10 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::{Authority, LEAF_LIFETIME, Leaf};
+use super::certificate::{Authority, LEAF_LIFETIME, Leaf, PemPair};
 use crate::metrics::Metrics;
 use crate::mounted;
 
@@ -73,11 +74,11 @@ pub enum CertificateError {
         /// Why.
         source: io::Error,
     },
-    /// A file holds no such PEM section.
-    #[error("{}: no {what} in PEM format: {source}", path.display())]
+    /// A file, or a key of a Secret, holds no such PEM section.
+    #[error("{place}: no {what} in PEM format: {source}")]
     Pem {
-        /// The file.
-        path: PathBuf,
+        /// The file or the Secret.
+        place: String,
         /// Certificate or private key.
         what: &'static str,
         /// Why.
@@ -110,6 +111,13 @@ pub enum Source {
         /// Private key.
         key: PathBuf,
     },
+    /// A Secret that somebody follows.
+    Secret {
+        /// What it is called.
+        name: String,
+        /// What it holds.
+        pair: watch::Receiver<Option<PemPair>>,
+    },
     /// Our own authority.
     Own {
         /// It signs.
@@ -119,13 +127,21 @@ pub enum Source {
     },
 }
 
+/// What a source has at a moment.
+enum Found {
+    /// Certificate and key in PEM format, and where each is.
+    Bytes((Vec<u8>, Vec<u8>), [String; 2]),
+    /// A pair that was just made.
+    Made(Leaf),
+}
+
 /// Keeps the slot's certificate current.
 #[derive(Debug)]
 pub struct Keeper {
     source: Source,
     slot: Arc<Slot>,
     metrics: Arc<Metrics>,
-    /// The files' bytes behind the slot's certificate.
+    /// The bytes behind the slot's certificate.
     served: Option<(Vec<u8>, Vec<u8>)>,
     /// When the slot's certificate ends.
     expires: Option<SystemTime>,
@@ -144,7 +160,10 @@ impl Keeper {
         let mut interval = tokio::time::interval(every);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            interval.tick().await;
+            tokio::select! {
+                _ = interval.tick() => {}
+                () = self.changed() => {}
+            }
             self = tokio::task::spawn_blocking(move || {
                 self.refresh(SystemTime::now());
                 self
@@ -153,18 +172,42 @@ impl Keeper {
         }
     }
 
+    /// Waits until somebody tells of another pair; for ever where nobody does.
+    async fn changed(&mut self) {
+        let told = match &mut self.source {
+            Source::Secret { pair, .. } => pair.changed().await.is_ok(),
+            Source::Files { .. } | Source::Own { .. } => false,
+        };
+        if !told {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Takes a new certificate into the slot if there is one that may be served; each trouble is logged once.
     pub fn refresh(&mut self, now: SystemTime) {
-        let refreshed = match &self.source {
-            Source::Files { certificate, key } => self.refresh_files(&certificate.clone(), &key.clone(), now),
+        let found = match &mut self.source {
+            Source::Files { certificate, key } => {
+                let places = [certificate.display().to_string(), key.display().to_string()];
+                read_pair(certificate, key).map(|bytes| Found::Bytes(bytes, places))
+            }
+            Source::Secret { name, pair } => {
+                // While there is none, whoever makes it tells why.
+                let Some(PemPair { certificate, key }) = pair.borrow_and_update().clone() else { return };
+                let places = ["certificate", "key"].map(|what| format!("{what} of Secret {name}"));
+                Ok(Found::Bytes((certificate.into_bytes(), key.into_bytes()), places))
+            }
             Source::Own { authority, names } => {
                 let remaining = self.expires.and_then(|expires| expires.duration_since(now).ok());
                 if remaining.is_some_and(|remaining| remaining > LEAF_LIFETIME / 3) {
                     return;
                 }
-                authority.leaf(names, now).map_err(Into::into).and_then(|leaf| self.serve(leaf, now))
+                authority.leaf(names, now).map(Found::Made).map_err(Into::into)
             }
         };
+        let refreshed = found.and_then(|found| match found {
+            Found::Bytes(bytes, places) => self.take(bytes, &places, now),
+            Found::Made(leaf) => self.serve(leaf, now),
+        });
         match refreshed {
             Ok(()) => self.logged = None,
             Err(error) => {
@@ -178,19 +221,19 @@ impl Keeper {
         }
     }
 
-    fn refresh_files(
+    /// Serves a pair if it is another than the present one; `places` say where certificate and key are.
+    fn take(
         &mut self,
-        certificate: &Path,
-        key: &Path,
+        bytes: (Vec<u8>, Vec<u8>),
+        [certificate, key]: &[String; 2],
         now: SystemTime,
     ) -> Result<(), CertificateError> {
-        let bytes = read_pair(certificate, key)?;
         if self.served.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        let pem = |path: &Path, what| {
-            let path = path.to_path_buf();
-            move |source| CertificateError::Pem { path, what, source }
+        let pem = |place: &String, what| {
+            let place = place.clone();
+            move |source| CertificateError::Pem { place, what, source }
         };
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes.0)
             .collect::<Result<_, _>>()

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Authority, Keeper, LEAF_LIFETIME, Leaf, Slot, Source};
+use super::{Authority, Keeper, LEAF_LIFETIME, Leaf, PemPair, Slot, Source};
 use crate::metrics::Metrics;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -121,4 +121,41 @@ fn our_own_certificate_is_renewed_from_the_same_authority_before_it_expires() {
     assert_eq!(served(&slot), first);
     keeper.refresh(now + LEAF_LIFETIME / 3 * 2 + DAY);
     assert_ne!(served(&slot), first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_of_a_secret_is_served_as_it_comes_and_stays_when_a_bad_one_or_none_follows() {
+    let authority = Authority::new(SystemTime::now()).unwrap();
+    let pair = || authority.pem_pair(&["localhost".to_owned()], SystemTime::now(), LEAF_LIFETIME).unwrap();
+    let (sender, receiver) = tokio::sync::watch::channel(None);
+    let slot = Arc::new(Slot::default());
+    let source = Source::Secret { name: "own/tls".to_owned(), pair: receiver };
+    let mut keeper = Keeper::new(source, Arc::clone(&slot), Arc::new(Metrics::default()));
+    keeper.refresh(SystemTime::now());
+    assert!(!slot.is_loaded() && keeper.logged.is_none(), "none is there yet, which is no error");
+
+    let (first, second) = (pair(), pair());
+    let der = |pair: &PemPair| crate::x509::certificates(pair.certificate.as_bytes()).unwrap()[0].to_vec();
+    let mixed = PemPair { certificate: second.certificate.clone(), key: first.key.clone() };
+    for bad in [Some(mixed), Some(PemPair { key: "lost".to_owned(), ..second.clone() }), None] {
+        sender.send_replace(Some(first.clone()));
+        keeper.refresh(SystemTime::now());
+        assert_eq!((served(&slot), &keeper.logged), (der(&first), &None));
+        sender.send_replace(bad.clone());
+        keeper.refresh(SystemTime::now());
+        assert_eq!((served(&slot), keeper.logged.is_some()), (der(&first), bad.is_some()));
+    }
+    assert!(!format!("{first:?}").contains("PRIVATE KEY"));
+
+    // At once, not at the next look.
+    let keeping = tokio::spawn(keeper.keep(Duration::from_hours(24)));
+    tokio::task::yield_now().await;
+    sender.send_replace(Some(second.clone()));
+    let arrived = async {
+        while served(&slot) != der(&second) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_hours(1), arrived).await.unwrap();
+    keeping.abort();
 }

@@ -48,6 +48,9 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), text.unwrap_or_else(|_| panic!("{command:?} does not end")))
 }
 
+/// What the servers log once they serve.
+const STARTED: [&str; 2] = ["promsidecar webhook started", "promsidecar run started"];
+
 /// A running webhook; killed when the test ends, however it ends.
 pub(crate) struct Program {
     child: Child,
@@ -73,8 +76,8 @@ impl Program {
         let mut program = Self { child, log, unread: VecDeque::new(), webhook: nowhere, admin: nowhere };
         let mut before = VecDeque::new();
         loop {
-            let line = program.next_line("promsidecar webhook started");
-            if line["message"] == "promsidecar webhook started" {
+            let line = program.next_line("that it has started");
+            if STARTED.iter().any(|started| line["message"] == *started) {
                 let address = |key: &str| line[key].as_str().unwrap().parse().unwrap();
                 (program.webhook, program.admin) = (address("listen"), address("admin"));
                 program.unread = before;

@@ -1,6 +1,6 @@
 //! `--print-config`: every setting with its source.
 //!
-//! Input: what clap matched, and the configuration for values that no flag gave. Output: a setting a line, or JSON.
+//! Input: what clap matched, and what follows for values that no flag gave. Output: a setting a line, or JSON.
 
 use std::io::Write;
 
@@ -9,18 +9,19 @@ use clap::{ArgMatches, CommandFactory};
 use serde::Serialize;
 
 use super::super::output::{self, Format};
-use super::super::policy;
 use super::super::style::Style;
-use crate::webhook::config::{Certificate, Config, Templates};
+use crate::template::Settings;
+use crate::webhook::config::Certificate;
 
 /// Writes a table of flag, value and source, or a JSON array with an object a setting.
 pub fn print(
+    command: &str,
     matches: &ArgMatches,
-    config: &Config,
+    derived: impl Fn(&str) -> Option<String>,
     format: Format,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let rows = rows(matches, config);
+    let rows = rows(command, matches, derived);
     match format {
         Format::Json => output::json(out, &rows),
         Format::Text => {
@@ -37,9 +38,9 @@ struct Row {
     source: String,
 }
 
-fn rows(matches: &ArgMatches, config: &Config) -> Vec<Row> {
-    let command = super::super::Cli::command();
-    let Some(command) = command.find_subcommand("webhook") else { return Vec::new() };
+fn rows(command: &str, matches: &ArgMatches, derived: impl Fn(&str) -> Option<String>) -> Vec<Row> {
+    let cli = super::super::Cli::command();
+    let Some(command) = cli.find_subcommand(command) else { return Vec::new() };
     let described = command.get_arguments().filter(|arg| {
         let id = arg.get_id().as_str();
         matches.try_contains_id(id).is_ok() && !["print_config", "output"].contains(&id)
@@ -61,23 +62,18 @@ fn rows(matches: &ArgMatches, config: &Config) -> Vec<Row> {
             };
             Row {
                 flag: format!("--{}", arg.get_long().unwrap_or(id)),
-                value: given.or_else(|| derived(id, config)),
+                value: given.or_else(|| derived(id)),
                 source,
             }
         })
         .collect()
 }
 
-/// Defaults that follow from other settings.
-fn derived(id: &str, config: &Config) -> Option<String> {
-    match (id, &config.certificate) {
-        ("supervisable_images", _) => Some(config.settings.supervisable_images.join(",")),
-        ("dns_name", Certificate::Own { names, .. }) => Some(names.join(",")),
-        ("kubernetes_version", _) => match &config.templates {
-            Templates::Cluster { look_up: true, .. } => Some("looked up".to_owned()),
-            _ => Some(policy::DEFAULT_VERSION.to_string()),
-        },
-        ("templates", _) => Some(config.templates.to_string()),
+/// Defaults that follow from other settings, for every server.
+pub fn derived(id: &str, certificate: Option<&Certificate>, settings: &Settings) -> Option<String> {
+    match (id, certificate) {
+        ("supervisable_images", _) => Some(settings.supervisable_images.join(",")),
+        ("dns_name", Some(Certificate::Own { names, .. })) => Some(names.join(",")),
         _ => None,
     }
 }

@@ -128,7 +128,8 @@ fn print_config_shows_each_value_and_where_it_came_from() {
     let matches = matches(&["--templates=t", "--exclude-namespace=a,b"]).unwrap();
     let config = Args::from_arg_matches(&matches).unwrap().to_config().unwrap();
     let mut out = Vec::new();
-    super::print::print(&matches, &config, Format::Text, &mut out).unwrap();
+    super::print::print("webhook", &matches, |id| super::derived(id, &config), Format::Text, &mut out)
+        .unwrap();
     let out = String::from_utf8(out).unwrap();
     let line = |flag: &str| -> Vec<&str> {
         let mut rows = out.lines().map(|line| line.split('\t').collect::<Vec<_>>());
@@ -147,7 +148,8 @@ fn print_config_is_json_on_request_and_the_format_alone_is_a_mistake() {
     let matches = matches(&["--templates=t", "--print-config", "-ojson"]).unwrap();
     let config = Args::from_arg_matches(&matches).unwrap().to_config().unwrap();
     let mut out = Vec::new();
-    super::print::print(&matches, &config, Format::Json, &mut out).unwrap();
+    super::print::print("webhook", &matches, |id| super::derived(id, &config), Format::Json, &mut out)
+        .unwrap();
     let printed: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
     let row = |flag: &str| printed.iter().find(|row| row["flag"] == flag).expect(flag).clone();
     assert_eq!(row("--templates"), json!({"flag": "--templates", "value": "t", "source": "flag"}));
@@ -161,7 +163,7 @@ fn print_config_is_json_on_request_and_the_format_alone_is_a_mistake() {
 #[test]
 fn every_flag_of_the_servers_but_the_format_of_what_they_print_has_its_variable() {
     let command = Cli::command();
-    for name in ["webhook", "demo"] {
+    for name in ["webhook", "controller", "run", "demo"] {
         let subcommand = command.find_subcommand(name).unwrap();
         for arg in
             subcommand.get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
