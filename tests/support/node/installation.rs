@@ -57,8 +57,9 @@ impl Node {
     /// removes the overlay.
     pub(crate) async fn install(&self, overlay: &str) -> PathBuf {
         let definitions = shipped("crds").display().to_string();
-        self.kubectl(&["apply", "--server-side", "-f", &definitions]).await;
-        let established = ["wait", "--for=condition=Established", "--timeout=60s", "-f", &definitions];
+        self.kubectl(&["apply", "--server-side", "-k", &definitions]).await;
+        let definition = "crd/prometheusagents.monitoring.coreos.com";
+        let established = ["wait", "--for=condition=Established", "--timeout=60s", definition];
         self.kubectl(&established).await;
         let directory = kustomization(self, overlay);
         self.kubectl(&["apply", "-k", &directory.display().to_string()]).await;
