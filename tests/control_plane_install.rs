@@ -327,7 +327,7 @@ const DEFINITION: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over_without_a_loss() {
-    let plane = ControlPlane::start(false).await;
+    let plane = ControlPlane::start(None).await;
     let definitions = folder("crds");
     let file = definitions.join("prometheusagents.yaml");
     let definitions = definitions.to_str().unwrap();

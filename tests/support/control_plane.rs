@@ -98,7 +98,7 @@ impl ControlPlane {
         let [etcd, peers, api] = free_ports();
         write_credentials(&directory);
         let audit = audited.map(|namespace| write_audit_policy(&directory, namespace)).unwrap_or_default();
-        let address = SocketAddr::new(node.unwrap_or(Ipv4Addr::LOCALHOST.into()), api);
+        let address = SocketAddr::new(node.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), api);
         let mut processes =
             vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, address, &audit)];
         let ca = ready(&directory, address, &mut processes).await;
