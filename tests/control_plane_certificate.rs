@@ -151,6 +151,9 @@ async fn a_broken_secret_is_made_anew_and_an_authority_that_is_replaced_stays_tr
     let deleted = installation.plane.api.send("DELETE", &installation.secret_path(), &Value::Null).await;
     assert_eq!(deleted.status, 200);
     let fourth = installation.secret_that("the Secret is made anew", |_| true).await;
+    // What it signed is still served where the Secret is mounted.
+    let trusted = x509::certificates(&data(&fourth, "ca.crt")).unwrap();
+    assert_eq!(trusted[1..], x509::certificates(&data(&third, "ca.crt")).unwrap());
     installation.published(&data(&fourth, "ca.crt")).await;
     assert_eq!(controller.issued().await, "4");
 }
@@ -191,6 +194,27 @@ async fn where_cert_manager_is_told_to_write_the_bundles_they_are_left_to_it() {
     controller.has("bundle-not-ours").await;
     assert!(installation.registration().await["webhooks"][0]["clientConfig"].get("caBundle").is_none());
     installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
+    installation.published(&data(&secret, "ca.crt")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_replaces_the_bundles_again_and_again_is_told_of_and_not_raced() {
+    let installation = Installation::new("contest").await;
+    installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
+    let controller = installation.controller(&[]);
+    let secret = installation.secret_that("the Secret is made", |_| true).await;
+    let (other, _) = other_authority();
+    for _ in 0..4 {
+        installation.published(&data(&secret, "ca.crt")).await;
+        let mut edited = installation.registration().await;
+        for entry in edited["webhooks"].as_array_mut().unwrap() {
+            entry["clientConfig"]["caBundle"] = json!(BASE64_STANDARD.encode(&other));
+        }
+        let reply = installation.plane.api.send("PUT", &installation.registration_path(), &edited).await;
+        assert_eq!(reply.status, 200, "{}", reply.body["message"]);
+    }
+    controller.has("bundle-contested").await;
+    // It is not given up.
     installation.published(&data(&secret, "ca.crt")).await;
 }
 

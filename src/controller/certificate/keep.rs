@@ -24,6 +24,9 @@ use crate::x509;
 /// Both are looked at this often, whatever the watches told.
 const RESYNC: Duration = Duration::from_mins(10);
 
+/// Whoever makes a second write necessary.
+const ANYBODY: &str = "anybody";
+
 /// The loop and what it remembers.
 pub struct Keeper {
     observer: Arc<Observer>,
@@ -32,7 +35,10 @@ pub struct Keeper {
     metrics: Certificates,
     /// Failures in a row.
     failures: u32,
+    /// Of the bundles.
     pace: Pace,
+    /// Of the Secret. Whoever else writes it must not race us.
+    secret_pace: Pace,
     /// What was told last.
     told: BTreeMap<Problem, String>,
 }
@@ -45,7 +51,7 @@ struct Outcome {
     failed: bool,
     /// Whether a write was refused for want of the lease.
     not_leader: bool,
-    /// When the bundles may be written again.
+    /// When what had to wait may be written.
     later: Option<Duration>,
 }
 
@@ -74,8 +80,8 @@ impl Keeper {
         leadership: Leadership,
         metrics: Certificates,
     ) -> Self {
-        let (failures, pace, told) = Default::default();
-        Self { observer, writer, leadership, metrics, failures, pace, told }
+        let (failures, pace, secret_pace, told) = Default::default();
+        Self { observer, writer, leadership, metrics, failures, pace, secret_pace, told }
     }
 
     /// Runs for ever. Nothing is done before both watches have listed once.
@@ -110,7 +116,8 @@ impl Keeper {
         let stored = self.observer.secret.borrow().clone();
         let registration = self.observer.registration.borrow().clone();
         let called = registration.as_ref().and_then(super::Registration::called);
-        let judgement = judge(stored.as_ref(), called.as_ref(), now);
+        let published = registration.as_ref().map(super::Registration::trusted).unwrap_or_default();
+        let judgement = judge(stored.as_ref(), called.as_ref(), &published, now);
         self.metrics.ends(judgement.authority_end(), judgement.end);
 
         let names = called.map_or_else(|| self.default_names(), |names| names.into_iter().collect());
@@ -136,14 +143,15 @@ impl Keeper {
     }
 
     async fn keep_secret(
-        &self,
+        &mut self,
         stored: Option<&Stored>,
         judgement: &Judgement,
         names: &[String],
         now: Timestamp,
         outcome: &mut Outcome,
     ) {
-        let Observer { own_namespace, objects, .. } = &*self.observer;
+        let observer = Arc::clone(&self.observer);
+        let Observer { own_namespace, objects, .. } = &*observer;
         if let Step::Refuse(why) = &judgement.step {
             let why = format!("Secret {own_namespace}/{} {why}", objects.secret);
             outcome.problems.insert(Problem::SecretNotOurs, why);
@@ -161,6 +169,10 @@ impl Keeper {
             }
             (Step::Keep | Step::Refuse(_) | Step::Renew { .. }, _) => return,
         };
+        outcome.later = self.secret_pace.wait(ANYBODY);
+        if outcome.later.is_some() {
+            return;
+        }
         let content = match made {
             Ok(content) => content,
             Err(error) => {
@@ -175,6 +187,7 @@ impl Keeper {
             Some(_) => self.writer.apply_secret(&object).await,
         };
         if outcome.written(Problem::SecretNotWritten, written) {
+            self.secret_pace.wrote(ANYBODY);
             self.made(&judgement.step, why, names);
         }
     }
@@ -216,8 +229,9 @@ impl Keeper {
             return;
         }
         let by = replaced.into_iter().collect::<Vec<_>>().join(", ");
-        outcome.later = self.pace.wait(&by);
-        if outcome.later.is_none() {
+        let wait = self.pace.wait(&by);
+        outcome.later = outcome.later.into_iter().chain(wait).min();
+        if wait.is_none() {
             let written = self.writer.apply_bundles(&object).await;
             if outcome.written(Problem::BundleNotWritten, written) {
                 self.pace.wrote(&by);
@@ -267,7 +281,7 @@ fn renew(
     Ok(Content { authorities, authority_key: authority.key_pem(), certificate, key })
 }
 
-/// How often the bundles are written: at once where they are missing, ever more rarely where another puts its own in their place.
+/// How often something is written: at once where it is missing, ever more rarely where another puts its own in its place.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,
@@ -277,10 +291,10 @@ struct Pace {
 }
 
 impl Pace {
-    /// Bundles are no more often written than this.
+    /// Nothing is written more often than this.
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_mins(1);
-    /// After this time without another's bundle, nothing is contested.
+    /// After this time without another's, nothing is contested.
     const QUIET: Duration = Duration::from_mins(10);
     /// More than a person does by mistake.
     const CONTESTED: u32 = 3;

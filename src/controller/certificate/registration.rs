@@ -53,14 +53,17 @@ struct Entry {
 }
 
 impl Entry {
-    /// Who else wrote the bundle, if there is one that is not ours alone.
-    fn others(&self) -> BTreeSet<String> {
-        let others = self.writers.iter().filter(|writer| *writer != FIELD_MANAGER);
+    /// Who wrote the bundle, if there is one. It may be another installation that thinks the registration its own.
+    fn wrote(&self) -> BTreeSet<String> {
         match &self.bundle[..] {
             [] => BTreeSet::new(),
             _ if self.writers.is_empty() => BTreeSet::from(["somebody".to_owned()]),
-            _ => others.cloned().collect(),
+            _ => self.writers.clone(),
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.writers.contains(FIELD_MANAGER)
     }
 }
 
@@ -116,6 +119,19 @@ impl Registration {
         (!names.is_empty()).then_some(names)
     }
 
+    /// Whom the API server trusts by what we wrote.
+    pub fn trusted(&self) -> Vec<Der> {
+        let mut trusted: Vec<Der> = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.is_ours()) {
+            for authority in x509::certificates(&entry.bundle).unwrap_or_default() {
+                if !trusted.contains(&authority) {
+                    trusted.push(authority);
+                }
+            }
+        }
+        trusted
+    }
+
     /// What has to be done so that the API server trusts `authorities`, whose first signs what is served.
     pub fn publish(&self, authorities: &[Der]) -> Publication {
         let Some(signs) = authorities.first() else { return Publication::Current };
@@ -125,9 +141,8 @@ impl Registration {
         let bundle = x509::pem(authorities);
         for entry in &self.entries {
             let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
-            let ours = entry.writers.contains(FIELD_MANAGER);
             let current = set(&trusted) == wanted;
-            if !ours && !current && trusted.contains(signs) {
+            if !entry.is_ours() && !current && trusted.contains(signs) {
                 continue;
             }
             // What we leave out of an apply would be taken away.
@@ -137,7 +152,7 @@ impl Registration {
             }));
             if !current {
                 entries += 1;
-                replaced.extend(entry.others());
+                replaced.extend(entry.wrote());
             }
         }
         match (entries, self.injector) {

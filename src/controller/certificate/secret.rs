@@ -1,6 +1,6 @@
 //! What has to be done so that our Secret holds an authority and a certificate that can be served. PURE.
 //!
-//! Input: the Secret as it is, the names by which the API server calls us, and the time. Output: a [`Judgement`]: one step, with
+//! Input: the Secret as it is, how the API server calls us and whom it trusts, and the time. Output: a [`Judgement`]: one step, with
 //! its reason, and what of the Secret is good meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,18 +180,31 @@ impl Judgement {
     }
 }
 
-/// Judges the Secret. Without a registration there are no names to compare: any will do.
-pub fn judge(stored: Option<&Stored>, called: Option<&BTreeSet<String>>, now: Timestamp) -> Judgement {
+/// Judges the Secret. Without a registration there are no names to compare: any will do. `published` are the authorities that
+/// the API server trusts by what we wrote: what they signed may be served for a while, whatever became of the Secret.
+pub fn judge(
+    stored: Option<&Stored>,
+    called: Option<&BTreeSet<String>>,
+    published: &[Der],
+    now: Timestamp,
+) -> Judgement {
     let nothing = |step| Judgement { step, authorities: Vec::new(), end: None };
     let Some(stored) = stored else {
-        return nothing(Step::Make { why: Why::Missing, old: Vec::new() });
+        let old = in_force(published, now).take(MOST_OLD).cloned().collect();
+        return nothing(Step::Make { why: Why::Missing, old });
     };
     if let Some(why) = &stored.foreign {
         return nothing(Step::Refuse(why.clone()));
     }
     let authorities = match authorities(stored, now) {
         Ok(authorities) => authorities,
-        Err(why) => return nothing(Step::Make { why, old: trusted(stored, now) }),
+        Err(why) => {
+            let mut old = trusted(stored, now);
+            let others = in_force(published, now).filter(|other| !old.contains(other)).cloned();
+            old.extend(others.collect::<Vec<_>>());
+            old.truncate(MOST_OLD);
+            return nothing(Step::Make { why, old });
+        }
     };
     let (step, end) = match leaf(stored, &authorities, called, now) {
         Ok(end) => (Step::Keep, Some(end)),
@@ -227,14 +240,18 @@ fn authorities(stored: &Stored, now: Timestamp) -> Result<Vec<Der>, Why> {
     if end.duration_since(now) <= REPLACED_BEFORE {
         return Err(Why::AuthorityEnds(end));
     }
-    let others = trusted(stored, now).into_iter().filter(|other| other != signs);
-    Ok(std::iter::once(signs.clone()).chain(others).collect())
+    let others = in_force(&all, now).filter(|other| *other != signs).take(MOST_OLD);
+    Ok(std::iter::once(signs).chain(others).cloned().collect())
 }
 
 /// Authorities of the Secret that are in force, whoever has their key.
 fn trusted(stored: &Stored, now: Timestamp) -> Vec<Der> {
     let all = x509::certificates(stored.get(AUTHORITIES)).unwrap_or_default();
-    all.into_iter().filter(|certificate| x509::is_authority(certificate, now)).take(MOST_OLD).collect()
+    in_force(&all, now).take(MOST_OLD).cloned().collect()
+}
+
+fn in_force(certificates: &[Der], now: Timestamp) -> impl Iterator<Item = &Der> {
+    certificates.iter().filter(move |certificate| x509::is_authority(certificate, now))
 }
 
 /// When the certificate ends, if it can be served for some time; otherwise why not, and when it ends all the same.

@@ -52,7 +52,7 @@ fn secret(data: BTreeMap<String, ByteString>) -> v1::Secret {
 }
 
 fn judged(data: BTreeMap<String, ByteString>) -> Judgement {
-    judge(Some(&Stored::of(&secret(data))), Some(&called()), now())
+    judge(Some(&Stored::of(&secret(data))), Some(&called()), &[], now())
 }
 
 fn der(pem: &str) -> Vec<Der> {
@@ -66,7 +66,7 @@ fn an_authority_outlasts_every_certificate_that_it_signs() {
 
 #[test]
 fn without_a_secret_everything_is_made_and_what_was_made_is_kept_until_it_is_renewed() {
-    let nothing = judge(None, None, now());
+    let nothing = judge(None, None, &[], now());
     assert_eq!(nothing.step, Step::Make { why: Why::Missing, old: vec![] });
     assert_eq!((nothing.authorities, nothing.end), (vec![], None));
 
@@ -80,11 +80,11 @@ fn without_a_secret_everything_is_made_and_what_was_made_is_kept_until_it_is_ren
         (None, now()),
         (Some(called()), now() + days(59)),
     ] {
-        assert_eq!(judge(Some(&stored), called.as_ref(), at), kept, "{called:?} {at}");
+        assert_eq!(judge(Some(&stored), called.as_ref(), &[], at), kept, "{called:?} {at}");
     }
     assert_eq!(kept.authority_end(), Some(now() + SignedDuration::try_from(AUTHORITY_LIFETIME).unwrap()));
 
-    let renewed = judge(Some(&stored), Some(&called()), now() + days(60));
+    let renewed = judge(Some(&stored), Some(&called()), &[], now() + days(60));
     let step = Step::Renew { why: Why::Ends(end), authorities: der(authority.pem()) };
     assert_eq!(renewed, Judgement { step, ..kept });
 }
@@ -121,7 +121,7 @@ fn a_certificate_that_cannot_be_served_is_made_anew_by_the_same_authority() {
     let replaced = |pair: [(&str, String); 2]| {
         let mut data = good.clone();
         data.extend(pair.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))));
-        super::judge(Some(&Stored::of(&secret(data))), Some(&called()), now()).step
+        super::judge(Some(&Stored::of(&secret(data))), Some(&called()), &[], now()).step
     };
     for pair in [leaf(&other, now()), leaf(&authority, now() - days(91)), leaf(&authority, now() + days(1))] {
         let step = replaced(pair);
@@ -137,7 +137,7 @@ fn a_certificate_for_other_names_is_made_anew() {
         BTreeSet::from([NAME.to_owned()]),
         BTreeSet::from([NAME.to_owned(), "127.0.0.1".to_owned(), "more.example.com".to_owned()]),
     ] {
-        let step = judge(Some(&stored), Some(&want), now()).step;
+        let step = judge(Some(&stored), Some(&want), &[], now()).step;
         let have = called().into_iter().collect();
         let why = Why::Names { have, want: want.into_iter().collect() };
         assert_eq!(step, Step::Renew { why, authorities: der(authority.pem()) });
@@ -175,7 +175,7 @@ fn an_authority_that_cannot_sign_is_replaced_and_stays_trusted_while_it_is_in_fo
         data.insert(to.to_owned(), good[from].clone());
     }
     assert_eq!(
-        super::judge(Some(&Stored::of(&secret(data))), None, now()).step,
+        super::judge(Some(&Stored::of(&secret(data))), None, &[], now()).step,
         Step::Make { why: Why::NotInForce, old: vec![] }
     );
 }
@@ -185,7 +185,7 @@ fn an_authority_is_replaced_before_it_ends_and_is_not_trusted_after() {
     let (authority, data) = made(now());
     let end = now() + SignedDuration::try_from(AUTHORITY_LIFETIME).unwrap();
     let stored = Stored::of(&secret(data));
-    let step = |at| judge(Some(&stored), None, at).step;
+    let step = |at| judge(Some(&stored), None, &[], at).step;
     let old = der(authority.pem());
     assert_eq!(step(end - days(90)), Step::Make { why: Why::AuthorityEnds(end), old });
     assert_eq!(step(end), Step::Make { why: Why::NotInForce, old: vec![] });
@@ -194,18 +194,20 @@ fn an_authority_is_replaced_before_it_ends_and_is_not_trusted_after() {
 
 #[test]
 fn an_old_authority_is_trusted_until_the_next_certificate_is_due() {
+    let (older, _) = made(now() - days(200));
     let (old, _) = made(now() - days(100));
     let (authority, mut data) = made(now());
-    let both = format!("{}{}", old.pem(), authority.pem());
-    data.insert("ca.crt".to_owned(), ByteString(both.into_bytes()));
+    let all = format!("{}{}{}", old.pem(), older.pem(), authority.pem());
+    data.insert("ca.crt".to_owned(), ByteString(all.into_bytes()));
     let stored = Stored::of(&secret(data));
-    let (signs, trusted) = (der(authority.pem()), [der(authority.pem()), der(old.pem())].concat());
-    let judged = judge(Some(&stored), Some(&called()), now());
+    let signs = der(authority.pem());
+    let trusted = [signs.clone(), der(old.pem()), der(older.pem())].concat();
+    let judged = judge(Some(&stored), Some(&called()), &[], now());
     assert_eq!((judged.step, judged.authorities), (Step::Keep, trusted.clone()));
     // Other names come at any time.
-    let renewed = judge(Some(&stored), Some(&BTreeSet::from([NAME.to_owned()])), now()).step;
+    let renewed = judge(Some(&stored), Some(&BTreeSet::from([NAME.to_owned()])), &[], now()).step;
     assert!(matches!(&renewed, Step::Renew { authorities, .. } if *authorities == trusted), "{renewed:?}");
-    let renewed = judge(Some(&stored), Some(&called()), now() + days(60)).step;
+    let renewed = judge(Some(&stored), Some(&called()), &[], now() + days(60)).step;
     assert!(matches!(&renewed, Step::Renew { authorities, .. } if *authorities == signs), "{renewed:?}");
 }
 
@@ -214,7 +216,7 @@ fn a_secret_that_is_not_ours_is_refused_with_the_fix_whatever_it_holds() {
     let refused = |change: fn(&mut v1::Secret)| {
         let mut secret = secret(BTreeMap::new());
         change(&mut secret);
-        match judge(Some(&Stored::of(&secret)), Some(&called()), now()) {
+        match judge(Some(&Stored::of(&secret)), Some(&called()), &[], now()) {
             Judgement { step: Step::Refuse(why), authorities, end: None } if authorities.is_empty() => why,
             other => panic!("{other:?}"),
         }
@@ -266,7 +268,7 @@ fn what_is_written_is_what_is_read_and_names_the_version_that_it_replaces() {
     read.metadata.uid = Some("u".to_owned());
     read.metadata.resource_version = Some("7".to_owned());
     let stored = Stored::of(&read);
-    let judged = judge(Some(&stored), Some(&called()), now());
+    let judged = judge(Some(&stored), Some(&called()), &[], now());
     assert_eq!(judged.step, Step::Keep);
     let applied = object("own", "tls", &content, Some(&stored));
     assert_eq!(
@@ -280,4 +282,22 @@ fn what_is_written_is_what_is_read_and_names_the_version_that_it_replaces() {
     let next = restored.pem_pair(&[NAME.to_owned()], now().into(), LEAF_LIFETIME).unwrap();
     assert_eq!(x509::accepted(&der(&next.certificate), &der(made.pem())[0], now()), Ok(()));
     assert_eq!(format!("{stored:?}"), "Stored { resource_version: \"7\", .. }");
+}
+
+#[test]
+fn what_was_published_stays_trusted_though_the_secret_is_lost() {
+    let (authority, good) = made(now());
+    let (over, _) = made(now() - SignedDuration::try_from(AUTHORITY_LIFETIME).unwrap());
+    let (other, _) = made(now());
+    let published = [&over, &authority, &other].map(|authority| der(authority.pem()).remove(0));
+    let kept = || [&authority, &other].map(|authority| der(authority.pem()).remove(0)).to_vec();
+    let nothing = judge(None, None, &published, now()).step;
+    assert_eq!(nothing, Step::Make { why: Why::Missing, old: kept() });
+    let mut data = good;
+    data.remove("ca.key");
+    let broken = judge(Some(&Stored::of(&secret(data.clone()))), None, &published, now()).step;
+    assert!(matches!(&broken, Step::Make { old, .. } if *old == kept()), "{broken:?}");
+    data.remove("ca.crt");
+    let lost = judge(Some(&Stored::of(&secret(data))), None, &published, now()).step;
+    assert!(matches!(&lost, Step::Make { old, .. } if *old == kept()), "{lost:?}");
 }
