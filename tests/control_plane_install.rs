@@ -1,5 +1,5 @@
-//! What `webhook-config/` installs, on a real API server: it is taken as it is, the policy for ConfigMaps is in force, and our
-//! definition of templates loses nothing, nor does its successor.
+//! What `webhook-config/` installs, on a real API server: it is taken as it is, the policy for ConfigMaps is in force, and
+//! everything can be removed again.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -9,15 +9,17 @@ mod control_plane;
 mod kustomize;
 mod support;
 
-use control_plane::definitions::agents;
 use control_plane::https::until;
+use control_plane::injector::CONFIGURATIONS;
 use control_plane::{ControlPlane, Printed};
-use kustomize::{OVERLAYS, build, folder, overlay};
+use kustomize::{OVERLAYS, build, find, overlay};
 use promsidecar::names;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 const CONTROLLER: &str = "system:serviceaccount:promsidecar-system:promsidecar-controller";
+/// A bundle: it is never used.
+const BUNDLE: &str = "Cg==";
 /// The name of a configuration of ours.
 const OURS: &str = "promsidecar-shop-6b3e3555";
 
@@ -127,17 +129,24 @@ const NO_OTHERS: &str = "the controller of promsidecar writes ConfigMaps named p
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overlay_is_applied_twice_and_the_second_time_changes_nothing() {
     let plane = installed().await;
+    // As whoever makes the certificate does.
+    let bundle =
+        json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": BUNDLE}]).to_string();
+    let set = ["patch", "mutatingwebhookconfiguration", "promsidecar", "--type=json", "-p", &bundle];
+    permitted(&plane.kubectl(&set, "").await);
     let again = apply(plane, "self-managed").await.stdout;
     let changed: Vec<_> = again.lines().filter(|line| !line.ends_with(" unchanged")).collect();
     // kubectl always sends the selector of these; the API server sees that it is the same.
     let budgets = ["controller", "webhook"].map(|name| format!("promsidecar-{name}"));
-    let sent = budgets.each_ref().map(|name| format!("poddisruptionbudget.policy/{name} configured"));
-    assert_eq!(changed, sent);
+    let expected = budgets.each_ref().map(|name| format!("poddisruptionbudget.policy/{name} configured"));
+    assert_eq!(changed, expected);
     for name in budgets {
         let path = format!("/apis/policy/v1/namespaces/promsidecar-system/poddisruptionbudgets/{name}");
         assert_eq!(plane.api.get(&path).await["metadata"]["generation"], 1);
     }
     assert_eq!(again.lines().count(), build(&overlay("self-managed")).len());
+    let registration = plane.api.get(&format!("{CONFIGURATIONS}/promsidecar")).await;
+    assert_eq!(registration["webhooks"][0]["clientConfig"]["caBundle"], BUNDLE);
     let namespace = plane.api.get("/api/v1/namespaces/promsidecar-system").await;
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
     // The API server makes the pods, so Pod Security let them pass.
@@ -226,6 +235,78 @@ async fn config_maps_of_other_names_are_nobodys_business() {
         }
         permitted(&delete(plane, "others", "others", name).await);
     }
+    let mut generated = plain("");
+    generated["metadata"] = json!({"generateName": "settings-"});
+    permitted(&as_user(plane, "others", "others", &["create", "-f", "-"], &generated).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_in_the_policy_stops_nothing_but_configurations() {
+    let plane = installed().await;
+    tenant(plane, "error").await;
+    let objects = build(&overlay("self-managed"));
+    let mut policy = find(&objects, "ValidatingAdmissionPolicy", "promsidecar-config-maps").clone();
+    let mut binding = find(&objects, "ValidatingAdmissionPolicyBinding", "promsidecar-config-maps").clone();
+    for object in [&mut policy, &mut binding] {
+        object["metadata"]["name"] = json!("promsidecar-broken");
+    }
+    policy["spec"]["validations"] = json!([{"expression": "object.data['missing'] == 'a'"}]);
+    binding["spec"]["policyName"] = json!("promsidecar-broken");
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": "error"}});
+    binding["spec"]["matchResources"] = json!({"namespaceSelector": here});
+    for object in [policy, binding] {
+        permitted(&plane.kubectl(&["create", "-f", "-"], &object.to_string()).await);
+    }
+    let mut changed = ours(OURS);
+    changed["data"] = json!({"prometheus.yml": "{\"global\": {}}"});
+    let told = std::cell::RefCell::new(String::new());
+    until("the broken policy is in force", || async {
+        let written = write(plane, "error", CONTROLLER, &changed).await;
+        let refused = written.code != 0;
+        told.replace(written.stderr);
+        refused
+    })
+    .await;
+    let told = told.into_inner();
+    assert!(told.contains("promsidecar-broken") && told.contains("no such key"), "{told}");
+    permitted(&write(plane, "error", "error", &plain("kube-root-ca.crt")).await);
+    permitted(&delete(plane, "error", "error", "kube-root-ca.crt").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_removed_in_the_order_of_the_document() {
+    let plane = ControlPlane::start(None).await;
+    apply(&plane, "self-managed").await;
+    plane.api.create_namespace(&namespace("left")).await;
+    let create = [
+        "create",
+        "-n",
+        "left",
+        "-f",
+        "-",
+        "--as=system:serviceaccount:promsidecar-system:promsidecar-controller",
+    ];
+    permitted(&plane.kubectl(&create, &ours(OURS).to_string()).await);
+    let document = include_str!("../docs/operations.md");
+    let (_, removing) = document.split_once("\n## Removing\n").unwrap();
+    let block = removing.split("```").nth(1).unwrap();
+    let root = env!("CARGO_MANIFEST_DIR");
+    let commands: Vec<_> = block.lines().filter_map(|line| line.strip_prefix("kubectl ")).collect();
+    assert_eq!(commands.len(), 4, "{block}");
+    for command in commands {
+        let command = command.replace("webhook-config/", &format!("{root}/webhook-config/"));
+        let done = plane.kubectl(&command.split(' ').collect::<Vec<_>>(), "").await;
+        permitted(&done);
+    }
+    let found = plane
+        .kubectl(&["get", "configmaps", "-A", "-l", "app.kubernetes.io/managed-by=promsidecar"], "")
+        .await;
+    assert_eq!(found.stdout, "", "{found:?}");
+    let kinds = "namespaces,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,\
+        validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let left =
+        plane.kubectl(&["get", kinds, "-l", "app.kubernetes.io/name=promsidecar", "-o", "name"], "").await;
+    assert_eq!((left.code, &*left.stdout), (0, ""), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,126 +366,4 @@ async fn namespaces_and_owners_end_with_what_they_have() {
         plane.api.send("GET", "/api/v1/namespaces/ending", &Value::Null).await.status == 404
     })
     .await;
-}
-
-/// What a definition says beside its schema.
-fn face(definition: &Value) -> Value {
-    let version = &definition["spec"]["versions"][0];
-    let conditions = "/schema/openAPIV3Schema/properties/status/properties/conditions";
-    let conditions = version.pointer(conditions).unwrap();
-    json!([
-        definition["spec"]["names"],
-        definition["spec"]["scope"],
-        version["name"],
-        version["additionalPrinterColumns"],
-        version["subresources"]["status"],
-        conditions["x-kubernetes-list-type"],
-        conditions["x-kubernetes-list-map-keys"],
-        conditions["items"]["required"],
-    ])
-}
-
-/// Whether everything in `part` is in `whole`; where it is not, otherwise.
-fn lost(part: &Value, whole: &Value, path: &str, found: &mut Vec<String>) {
-    match (part, whole) {
-        (Value::Object(part), Value::Object(whole)) => {
-            for (key, value) in part {
-                lost(value, whole.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"), found);
-            }
-        }
-        (Value::Array(part), Value::Array(whole)) if part.len() == whole.len() => {
-            for (index, (part, whole)) in part.iter().zip(whole).enumerate() {
-                lost(part, whole, &format!("{path}[{index}]"), found);
-            }
-        }
-        _ if part == whole => {}
-        _ => found.push(path.to_owned()),
-    }
-}
-
-const DEFINITION: &str =
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/prometheusagents.monitoring.coreos.com";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over_without_a_loss() {
-    let plane = ControlPlane::start(None).await;
-    let definitions = folder("crds");
-    let file = definitions.join("prometheusagents.yaml");
-    let definitions = definitions.to_str().unwrap();
-    permitted(&plane.kubectl(&["create", "-k", definitions], "").await);
-    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", file.to_str().unwrap()];
-    permitted(&plane.kubectl(&wait, "").await);
-    let own = plane.api.get(DEFINITION).await;
-
-    // All that we read, and more that upstream knows.
-    let mut agent = support::template::template(support::template::full_spec());
-    agent["metadata"] = json!({"name": "shop", "namespace": "default"});
-    let more = json!({
-        "replicas": 2,
-        "shards": 3,
-        "podMetadata": {"labels": {"team": "a"}},
-        "tolerations": [{"key": "a", "operator": "Exists"}],
-        "web": {"pageTitle": "Agent", "maxConnections": 5},
-        "probeSelector": {},
-        "scrapeClasses": [{"name": "a", "default": true, "relabelings": [{"action": "drop", "regex": "a"}]}],
-    });
-    agent["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    plane.api.create(&agents("default"), &agent).await;
-    let condition = json!({
-        "type": "Reconciled", "status": "True", "reason": "Delivered", "message": "",
-        "observedGeneration": 1, "lastTransitionTime": "2026-01-02T03:04:05Z",
-    });
-    let shard = json!({
-        "shardID": "0", "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 0,
-    });
-    let status = json!({"status": {
-        "paused": false, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "unavailableReplicas": 0,
-        "selector": "a=b", "conditions": [condition], "shardStatuses": [shard],
-    }});
-    let path = format!("{}/shop", agents("default"));
-    assert_eq!(plane.api.send("PATCH", &format!("{path}/status"), &status).await.status, 200);
-    let stored = plane.api.get(&path).await;
-    assert_eq!(stored["spec"], agent["spec"]);
-    assert_eq!(stored["status"], status["status"]);
-
-    // What nobody knows yet, on every level, of another object.
-    let mut future = agent.clone();
-    future["metadata"]["name"] = json!("future");
-    future["spec"]["future"] = json!({"a": [1]});
-    future["spec"]["remoteWrite"][0]["future"] = json!(1);
-    future["spec"]["remoteWrite"][0]["queueConfig"] = json!({"future": {"b": true}});
-    plane.api.create(&agents("default"), &future).await;
-    assert_eq!(plane.api.get(&format!("{}/future", agents("default"))).await["spec"], future["spec"]);
-    // And what cannot be read is refused early.
-    let mut wrong = agent.clone();
-    wrong["metadata"]["name"] = json!("wrong");
-    wrong["spec"]["paused"] = json!("yes");
-    assert_eq!(plane.api.send("POST", &agents("default"), &wrong).await.status, 422);
-
-    // Over ours, as their users install it.
-    let module = support::oracle::module("github.com/prometheus-operator/prometheus-operator");
-    let upstream = module.join("example/prometheus-operator-crd/monitoring.coreos.com_prometheusagents.yaml");
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", upstream.to_str().unwrap()];
-    permitted(&plane.kubectl(&apply, "").await);
-    until("upstream's defaults show that its definition is in force", || async {
-        plane.api.get(&path).await["spec"]["portName"] == "web"
-    })
-    .await;
-    let theirs = plane.api.get(DEFINITION).await;
-    assert_eq!(face(&own), face(&theirs));
-    assert!(
-        !theirs["spec"].to_string().contains("preserve-unknown-fields\":true,\"properties"),
-        "nothing of ours is left"
-    );
-    let mut found = Vec::new();
-    lost(&stored, &plane.api.get(&path).await, "", &mut found);
-    assert_eq!(found, [""; 0]);
-    // It is valid there too.
-    let label = json!({"metadata": {"labels": {"touched": "true"}}});
-    let touched = plane.api.send("PATCH", &path, &label).await;
-    assert_eq!(touched.status, 200, "{}", touched.body);
-
-    // Ours does not replace it.
-    let refused = plane.kubectl(&["create", "-k", definitions], "").await;
-    assert!(refused.code == 1 && refused.stderr.contains("AlreadyExists"), "{refused:?}");
 }

@@ -376,58 +376,53 @@ fn the_image_is_of_this_version_and_can_be_replaced() {
             assert_eq!(container(deployment)["image"], shipped, "{name}");
         }
     }
-    // kubectl takes no absolute path.
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let up = "../".repeat(directory.path().components().count() - 1);
-    let resource = format!("{up}{}", overlay("self-managed").strip_prefix("/").unwrap().display());
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [resource],
+        "resources": ["webhook-config/overlays/self-managed"],
         "images": [{"name": "promsidecar", "newName": "registry.example.com/promsidecar", "newTag": "other"}],
     });
-    fs::write(directory.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
-    let objects = build(directory.path());
+    let objects = build_around(kustomization);
     for deployment in of_kind(&objects, "Deployment") {
         assert_eq!(container(deployment)["image"], "registry.example.com/promsidecar:other");
     }
 }
 
-/// Rows of a table of a document, below this heading.
-fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
-    let text = fs::read_to_string(path).unwrap();
-    let (_, section) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{heading}"));
-    let section = section.split("\n## ").next().unwrap();
-    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+/// Builds a kustomization whose resources are below the project's root.
+fn build_around(mut kustomization: Value) -> Vec<Value> {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // kubectl takes no absolute path.
+    let up = "../".repeat(directory.path().components().count() - 1);
+    let root = env!("CARGO_MANIFEST_DIR").trim_start_matches('/');
+    for resource in kustomization["resources"].as_array_mut().unwrap() {
+        *resource = json!(format!("{up}{root}/{}", resource.as_str().unwrap()));
+    }
+    fs::write(directory.path().join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    build(directory.path())
 }
 
 #[test]
-fn the_permissions_of_the_document_are_those_of_the_roles() {
-    let mut documented = BTreeSet::new();
-    for row in table("docs/security.md", "## Permissions") {
-        let [who, resource, verbs, place, _why] = &row[..] else { panic!("five columns: {row:?}") };
-        let plain = |cell: &str| cell.replace('`', "");
-        let (resource, name) = match plain(resource).split_once(" named ") {
-            Some((resource, name)) => (resource.to_owned(), Some(name.to_owned())),
-            None => (plain(resource), None),
-        };
-        let (whole, subresource) = match resource.split_once('/') {
-            Some((whole, subresource)) => (whole.to_owned(), format!("/{subresource}")),
-            None => (resource, String::new()),
-        };
-        let (resource, group) = whole.split_once('.').unwrap_or((&whole, ""));
-        for verb in plain(verbs).split(", ") {
-            documented.insert(rbac::Permission {
-                account: format!("promsidecar-{}", plain(who)),
-                namespace: (plain(place) != "everywhere").then(|| plain(place)),
-                group: group.to_owned(),
-                resource: format!("{resource}{subresource}"),
-                name: name.clone(),
-                verb: verb.to_owned(),
-            });
+fn the_kustomizations_of_the_documents_build_and_change_something() {
+    let shipped = build(&overlay("self-managed"));
+    let mut built = 0;
+    for document in ["webhook-config/README.md", "docs/operations.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        for block in text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let example: Value = serde_saphyr::from_str(block).unwrap();
+            if example["kind"] == "Kustomization" {
+                assert_ne!(build_around(example), shipped, "{document}: {block}");
+                built += 1;
+            }
         }
     }
-    assert_eq!(documented, rbac::permissions(&build(&overlay("self-managed"))));
+    assert_eq!(built, 2);
+    // The other port is the same everywhere.
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let objects = build_around(serde_saphyr::from_str(block).unwrap());
+    let webhook = find(&objects, "Deployment", "promsidecar-webhook");
+    assert_eq!(flag(&command_line(webhook), "--listen"), "0.0.0.0:8443");
+    assert_eq!(ports(webhook)["https"], 8443);
+    let policy = find(&objects, "NetworkPolicy", "promsidecar-webhook");
+    assert_eq!(policy["spec"]["ingress"][0]["ports"][0]["port"], 8443);
 }

@@ -23,9 +23,6 @@ pub(crate) const OVERLAYS: [&str; 4] = ["self-managed", "cert-manager", "strict"
 /// The Deployments.
 pub(crate) const DEPLOYMENTS: [&str; 2] = ["promsidecar-webhook", "promsidecar-controller"];
 
-/// Variables that the manifests set and no flag of this version reads yet.
-pub(crate) const NOT_YET: [&str; 1] = ["PROMSIDECAR_CERTIFICATE"];
-
 /// Folder of an overlay.
 pub(crate) fn overlay(name: &str) -> PathBuf {
     folder(&format!("overlays/{name}"))
@@ -98,11 +95,8 @@ pub(crate) fn command_line(deployment: &Value) -> Vec<String> {
     for variable in container["env"].as_array().expect("it has variables") {
         let name = variable["name"].as_str().expect("a variable has a name");
         let flag = subcommand.get_arguments().find(|flag| flag.get_env().is_some_and(|env| env == name));
-        let Some(flag) = flag.and_then(|flag| flag.get_long()) else {
-            assert!(NOT_YET.contains(&name), "no flag of {} reads {name}", line[0]);
-            continue;
-        };
-        assert!(!NOT_YET.contains(&name), "{name} is read now: take it out of NOT_YET");
+        let flag = flag.and_then(|flag| flag.get_long());
+        let flag = flag.unwrap_or_else(|| panic!("no flag of {} reads {name}", line[0]));
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
             Some("metadata.namespace") => OWN_NAMESPACE,
             Some("metadata.name") => "pod-1",
