@@ -2,6 +2,8 @@
 //!
 //! Input: a name. Output: both objects, how they are, and what a controller tells of them.
 
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 

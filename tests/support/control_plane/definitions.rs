@@ -6,9 +6,20 @@ use serde_json::{Value, json};
 
 use super::ControlPlane;
 
+const OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator";
+
 /// Installs them and waits until they are served.
 pub(crate) async fn define(plane: &ControlPlane) {
-    let module = crate::support::oracle::module("github.com/prometheus-operator/prometheus-operator");
+    define_of(plane, OPERATOR).await;
+}
+
+/// The same of a release such as `0.73.2`, also over those of another.
+pub(crate) async fn define_release(plane: &ControlPlane, release: &str) {
+    define_of(plane, &format!("{OPERATOR}@v{release}")).await;
+}
+
+async fn define_of(plane: &ControlPlane, module: &str) {
+    let module = crate::support::oracle::module(module);
     let definitions = module.join("example/prometheus-operator-crd");
     let folder = definitions.to_str().unwrap();
     let applied = plane.kubectl(&["apply", "--server-side", "-f", folder], "").await;
