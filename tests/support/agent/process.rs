@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How long anything may take before the test gives up; far above what a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
+/// How long a process that was ended, or ends, may still be listed. What is left running runs for minutes.
+const ENDING: Duration = Duration::from_secs(10);
+
 /// The process and the lines of its stdout and stderr, which share one pipe, so that their order is kept.
 pub(crate) struct Process {
     child: Child,
@@ -90,7 +93,7 @@ impl Process {
             }
         }
         let status = self.child.wait().expect("the end of the child");
-        Finished { status, left: group(self.id()), lines }
+        Finished { status, left: left(self.id()), lines }
     }
 }
 
@@ -136,15 +139,31 @@ pub(crate) fn signal(id: u32, name: &str) {
     assert!(status.success(), "signal {name} to {id}");
 }
 
-/// Processes of a group, by `/proc/*/stat` (proc(5): after the name in parentheses come state, parent and group).
+/// Members of a group that go on running. A program that has written its last line and was not awaited by the one that started
+/// it, which was ended by a signal, exits on its own.
+fn left(id: u32) -> Vec<u32> {
+    let end = Instant::now() + ENDING;
+    loop {
+        let members = group(id);
+        if members.is_empty() || Instant::now() > end {
+            return members;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Processes of a group that have not ended, by `/proc/*/stat` (proc(5): after the name in parentheses come state, parent and group).
 pub(crate) fn group(id: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     processes
         .filter_map(|entry| {
             let process: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-            let group: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()?;
-            (group == id).then_some(process)
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let state = fields.next()?;
+            let group: u32 = fields.nth(1)?.parse().ok()?;
+            // One that has ended stays listed until its parent, which may be anyone, asks how.
+            (group == id && state != "Z").then_some(process)
         })
         .collect()
 }
