@@ -7,6 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::fleet::Counts;
+use crate::names;
 use crate::store::known::Known;
 use crate::template::render;
 
@@ -70,6 +71,17 @@ pub fn differs(written: &Value, desired: &Value) -> bool {
 pub fn is_urgent(written: &Value, desired: &Value) -> bool {
     differs(written, &json!({"conditions": desired["conditions"], "paused": desired["paused"]}))
 }
+
+/// Whether an object that nobody claims still bears a status of ours. One that names another controller is not looked at: that
+/// may be another promsidecar.
+pub fn is_left_behind(object: &Value) -> bool {
+    let claim = object["metadata"]["annotations"][names::CONTROLLER_ID].as_str().unwrap_or_default();
+    let reason = find(&object["status"], "Reconciled").and_then(|condition| condition["reason"].as_str());
+    claim.is_empty() && reason.is_some_and(|reason| REASONS.contains(&reason))
+}
+
+/// Reasons of `Reconciled`, none of them an operator's.
+const REASONS: [&str; 5] = ["Delivered", "Invalid", "ConfigMapConflict", "TooLarge", "NotDelivered"];
 
 struct Condition {
     kind: &'static str,

@@ -165,6 +165,10 @@ fn config_map(object: &ConfigMap) -> FoundConfigMap {
         digest: plan::digest(content.map_or("", String::as_str)),
         marked,
         unused_since: annotation(names::UNUSED_SINCE).and_then(|since| since.parse().ok()),
+        seen: plan::Seen {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+        },
     };
     (object.namespace().unwrap_or_default(), name, template, observed)
 }

@@ -124,8 +124,8 @@ impl Reconciler {
         // First: whoever starts between the two delivers nothing older than what is there.
         let kept = match keeping {
             Keeping::AsItIs => Ok(()),
-            Keeping::Keep(object) => self.writer.apply(&object).await,
-            Keeping::Forget => self.writer.delete(&self.own_namespace, &last_good::name(id)).await,
+            Keeping::Keep(object) => self.writer.keep(&object).await,
+            Keeping::Forget => self.writer.forget(&self.own_namespace, &last_good::name(id)).await,
         };
         let steps = match steps {
             Ok(steps) => steps,

@@ -10,7 +10,7 @@ use crate::admission::Policy;
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::config_map_name;
 use crate::controller::fleet::Member;
-use crate::controller::plan::{Observed, Step, digest};
+use crate::controller::plan::{Observed, Seen, Step, digest};
 use crate::names;
 use crate::store::inventory::Concerned;
 use crate::template::Settings;
@@ -75,7 +75,8 @@ fn done(world: &mut World, id: &TemplateId) {
     for step in work.steps.unwrap() {
         let (Step::Create(object) | Step::Apply(object)) = step else { panic!("{step:?}") };
         let content = object["data"][names::CONFIG_KEY].as_str().unwrap();
-        let observed = Observed { digest: digest(content), marked: true, unused_since: None };
+        let observed =
+            Observed { digest: digest(content), marked: true, unused_since: None, seen: Seen::default() };
         let namespace = object["metadata"]["namespace"].as_str().unwrap();
         world.config_map_applied(namespace, &config_map_name(id), Some(id.clone()), observed);
     }
@@ -108,8 +109,12 @@ fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_o
     assert_eq!(world.work(&one, now()), nothing());
     // The last pod ends: its ConfigMap is noted as unused.
     assert_eq!(world.pod_deleted(&pod), ids(&[("a", "one")]));
-    let mark =
-        Step::Mark { namespace: "c".to_owned(), name: config_map_name(&one), unused_since: Some(now()) };
+    let mark = Step::Mark {
+        namespace: "c".to_owned(),
+        name: config_map_name(&one),
+        unused_since: Some(now()),
+        seen: Seen::default(),
+    };
     assert_eq!(world.work(&one, now()).steps, Ok(vec![mark]));
     // A namespace that goes takes its ConfigMap with it.
     world.namespace_deleted("c");
@@ -218,7 +223,7 @@ fn a_config_map_that_was_changed_by_others_is_put_right_whatever_its_annotation_
     let (mut world, one) = (with_template(), id("a", "one"));
     done(&mut world, &one);
     let name = config_map_name(&one);
-    let foreign = Observed { digest: digest("x"), marked: false, unused_since: None };
+    let foreign = Observed { digest: digest("x"), marked: false, unused_since: None, seen: Seen::default() };
     assert_eq!(world.config_map_applied("a", &name, Some(id("b", "other")), foreign), ids(&[("a", "one")]));
     let steps = world.work(&one, now()).steps.unwrap();
     assert!(
