@@ -1,13 +1,14 @@
 //! The companion of the webhook: keeps templates judged, their configuration delivered, and tells how they are.
 //!
-//! Input: what the API server says of templates, namespaces, our ConfigMaps and injected pods. Output: ConfigMaps, and the
-//! status of templates. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it; [`reconcile`] does it.
+//! Input: what the API server says of templates, namespaces, our ConfigMaps and the pods that asked. Output: ConfigMaps, the
+//! status of templates, and Events. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it; [`reconcile`] does it.
 
 pub mod admin;
 pub mod apply;
 pub mod backoff;
 pub mod condition;
 pub mod demand;
+pub mod events;
 pub mod fleet;
 pub mod lease;
 pub mod observe;

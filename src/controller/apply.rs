@@ -6,11 +6,13 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::condition::Undelivered;
+use super::events::correlate::Written;
 use super::lease::Leadership;
 use super::plan::{Seen, Step};
 use crate::cluster::explain::explain;
@@ -191,6 +193,40 @@ impl Writer {
         self.write(&format!("status of {id}"), api.patch_status(&id.name, &params, &object)).await
     }
 
+    /// Creates an Event. One of that name says the same; of a namespace that is going, there is nobody to tell.
+    pub async fn create_event(&self, event: &Value) -> Result<Written, WriteError> {
+        let (namespace, name) = identity(event);
+        let what = format!("Event {namespace}/{name}");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let typed = serde_json::from_value(event.clone());
+        let typed = typed.map_err(|error| failed(&what, kube::Error::SerdeError(error)))?;
+        match self.write(&what, api.create(&params, &typed)).await {
+            Ok(()) => Ok(Written::Done),
+            Err(WriteError::Api { source: kube::Error::Api(status), .. }) if status.is_already_exists() => {
+                let found = self.send(&what, api.get_opt(name)).await?.flatten();
+                let count = found.and_then(|found| found.series).map_or(1, |series| series.count);
+                Ok(Written::Already(count.unsigned_abs()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says how often an Event happened.
+    pub async fn repeat_event(
+        &self,
+        namespace: &str,
+        name: &str,
+        series: &Value,
+    ) -> Result<Written, WriteError> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"series": series}));
+        let written =
+            self.send(&format!("Event {namespace}/{name}"), api.patch(name, &params, &patch)).await?;
+        Ok(if written.is_some() { Written::Done } else { Written::Gone })
+    }
+
     fn config_maps(&self, namespace: &str) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -202,10 +238,19 @@ impl Writer {
         what: &str,
         send: impl Future<Output = kube::Result<T>>,
     ) -> Result<(), WriteError> {
+        self.send(what, send).await.map(drop)
+    }
+
+    /// The same; nothing where the object is gone.
+    async fn send<T>(
+        &self,
+        what: &str,
+        send: impl Future<Output = kube::Result<T>>,
+    ) -> Result<Option<T>, WriteError> {
         let _writing = self.leadership.begin().ok_or(WriteError::NotLeader)?;
         match tokio::time::timeout(self.margin, send).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_terminating(&status) => Ok(()),
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || is_terminating(&status) => Ok(None),
             Ok(Err(source)) => Err(failed(what, source)),
             Err(_) => Err(WriteError::Late { what: what.to_owned(), margin: self.margin }),
         }

@@ -6,7 +6,9 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::events::event::listed;
 use super::fleet::Counts;
+use crate::admission::reason::Reason;
 use crate::names;
 use crate::store::known::Known;
 use crate::template::render;
@@ -70,6 +72,26 @@ pub fn differs(written: &Value, desired: &Value) -> bool {
 /// Whether `desired` differs in more than its counts, which change with every pod.
 pub fn is_urgent(written: &Value, desired: &Value) -> bool {
     differs(written, &json!({"conditions": desired["conditions"], "paused": desired["paused"]}))
+}
+
+/// What the author has to hear of beside the status: reason and note of an Event, unless the status says it already.
+pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'static str, String)> {
+    let Condition { reason, message, .. } = reconciled(known, delivered);
+    let (event, note) = match reason {
+        "Invalid" => {
+            let beginning = format!("generation {} is not used: ", known.generation);
+            let violations: Vec<_> = known.violations.iter().map(ToString::to_string).collect();
+            (Reason::TemplateInvalid.row().event, listed(&beginning, &violations))
+        }
+        "ConfigMapConflict" | "TooLarge" => (reason, message.clone()),
+        _ => return None,
+    };
+    let said = find(&known.status, "Reconciled").is_some_and(|before| {
+        before["reason"] == reason
+            && before["message"] == cut(&message)
+            && before["observedGeneration"] == known.generation
+    });
+    (!said).then_some((event, note))
 }
 
 /// Whether an object that nobody claims still bears a status of ours. One that names another controller is not looked at: that

@@ -165,10 +165,14 @@ impl Reconciler {
         delivered: &Result<(), Undelivered>,
         now: Timestamp,
     ) -> Result<(), WriteError> {
-        let (there, status) = {
+        let (there, status, news) = {
             let world = self.observer.world();
-            (world.known(id).is_some(), world.status(id, delivered, now))
+            (world.known(id).is_some(), world.status(id, delivered, now), world.news(id, delivered))
         };
+        // Before the status, after which it is no news any more.
+        if let Some(event) = news {
+            self.observer.events.template(event);
+        }
         if !there {
             self.told.remove(id);
             self.observer.world().forget(id);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::admin::Status;
 use super::apply::Writer;
+use super::events;
 use super::lease::{Candidate, Terms};
 use super::observe::Observer;
 use super::reconcile::Reconciler;
@@ -72,8 +73,16 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let (of, by) = watches();
     supervisor.spawn_until_stop("watching last good versions", of.watch_last_good(by, own_namespace.clone()));
     let (of, by) = watches();
-    supervisor.spawn_until_stop("watching injected pods", of.watch_pods(by));
+    supervisor.spawn_until_stop("watching pods that asked", of.watch_pods(by));
     let writer = Writer::new(client, leadership.clone(), terms.margin());
+    let telling = events::write(
+        Arc::clone(&observer),
+        writer.clone(),
+        leadership.clone(),
+        identity.clone(),
+        Arc::clone(&metrics),
+    );
+    supervisor.spawn_until_stop("writing Events", telling);
     let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
     supervisor.spawn_until_stop("reconciling", reconciler.run());
     supervisor.spawn("holding the lease", {

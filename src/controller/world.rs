@@ -10,17 +10,21 @@ use serde_json::Value;
 
 use super::condition::{self, Undelivered};
 use super::demand;
+use super::events::event::{Event, Regarding, Sameness};
+use super::events::refused::Refused;
 use super::fleet::{Counts, Fleet, Member, PodKey};
 use super::plan::{self, Observed, Rendered, Step, TooLarge};
 use crate::admission::Policy;
-use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
+use crate::admission::decision;
+use crate::admission::reason::Reason;
 use crate::admission::sidecar::config_map_name;
 use crate::store::compile::template_id;
 use crate::store::inventory::{Concerned, Inventory};
 use crate::store::known::Known;
 use crate::store::last_good;
 use crate::template::agent::TemplateId;
-use crate::template::{ReadError, Settings};
+use crate::template::{API_VERSION, KIND, ReadError, Settings};
 
 /// Everything that is known.
 #[derive(Debug)]
@@ -379,6 +383,44 @@ impl World {
             (status, urgent)
         })
     }
+
+    /// An Event about a template, where there is something that its status does not say yet.
+    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Option<Event> {
+        let known = self.known(id)?;
+        let (reason, note) = condition::news(known, delivered)?;
+        Some(about(&known.entry, reason, "Publish", note, Sameness::Note))
+    }
+
+    /// An Event for the owner of the template that a refused pod asked for, where the pod's owner may not know why.
+    pub fn withheld(&self, refused: &Refused) -> Option<Event> {
+        if refused.reason != Reason::TemplateNotFound {
+            return None;
+        }
+        let namespace = &*refused.pod.namespace;
+        let inject = refused.inject.as_deref();
+        let (entry, truth) = decision::withheld(namespace, inject, self.catalog(), &self.policy)?;
+        let note = format!("pods of namespace {namespace} asked: {}", truth.detail);
+        let sameness = Sameness::Subject(namespace.to_owned());
+        Some(about(entry, truth.reason.row().event, "Inject", note, sameness))
+    }
+}
+
+/// A warning about a template.
+fn about(
+    entry: &TemplateEntry,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+    sameness: Sameness,
+) -> Event {
+    let regarding = Regarding {
+        api_version: API_VERSION.to_owned(),
+        kind: KIND.to_owned(),
+        namespace: entry.id.namespace.clone(),
+        name: entry.id.name.clone(),
+        uid: entry.uid.clone(),
+    };
+    Event { regarding, reason, action, note, sameness }
 }
 
 #[cfg(test)]

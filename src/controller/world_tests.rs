@@ -9,6 +9,7 @@ use super::{Keeping, Work, World};
 use crate::admission::Policy;
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::config_map_name;
+use crate::controller::events::refused;
 use crate::controller::fleet::Member;
 use crate::controller::plan::{Observed, Seen, Step, digest};
 use crate::names;
@@ -250,4 +251,72 @@ fn a_status_is_written_once_and_counts_alone_are_not_urgent() {
     }
     let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();
     assert_eq!((&status["replicas"], &status["updatedReplicas"], urgent), (&json!(2), &json!(1), false));
+}
+
+#[test]
+fn a_template_that_is_released_gets_our_status_taken_back() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    let mut released = template("a", "one", "3.13.5");
+    released["status"] = world.status(&one, &Ok(()), now()).unwrap().0;
+    released["metadata"]["annotations"] = json!({});
+    for listed in [false, true] {
+        if listed {
+            world.all_templates(std::slice::from_ref(&released));
+        } else {
+            world.template_applied(&released).unwrap();
+        }
+        assert_eq!(world.status(&one, &Ok(()), now()), Some((Value::Null, false)));
+        assert!(world.all().contains(&one), "also by a controller that starts then");
+    }
+    released["status"] = json!({});
+    world.template_applied(&released).unwrap();
+    assert_eq!(world.status(&one, &Ok(()), now()), None);
+}
+
+#[test]
+fn what_the_owner_of_a_pod_may_not_know_is_for_the_owner_of_the_template() {
+    let mut world = with_template();
+    let pod = |inject: &str| {
+        let mark = json!({
+            "namespace": "b", "name": "web", "uid": "p", "creationTimestamp": "2026-11-25T12:00:00Z",
+            "labels": {(names::INJECTED): "false"},
+            "annotations": {(names::INJECT): inject, (names::SKIPPED): "template-not-found: none"},
+        });
+        refused::read(&serde_json::from_value(mark).unwrap()).unwrap()
+    };
+    assert_eq!(world.withheld(&pod("a/one")), None, "by now it is permitted");
+    let mut private = template("a", "one", "3.13.5");
+    private["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("c");
+    world.template_applied(&private).unwrap();
+    let told = |world: &World, inject: &str| {
+        let event = world.withheld(&pod(inject))?;
+        Some((event.regarding.kind, event.regarding.name, event.reason, event.note))
+    };
+    let expected = |reason, why: &str| {
+        let note = format!("pods of namespace b asked: {why}");
+        Some(("PrometheusAgent".to_owned(), "one".to_owned(), reason, note))
+    };
+    let why = "a/one does not list b in allowed-namespaces";
+    assert_eq!(told(&world, "a/one"), expected("TemplateNotPermitted", why));
+    assert_eq!(told(&world, "a/other"), None, "there is none");
+    private["metadata"]["annotations"] = json!({});
+    world.template_applied(&private).unwrap();
+    let why = "a/one lacks our operator.prometheus.io/controller-id";
+    assert_eq!(told(&world, "a/one"), expected("TemplateNotClaimed", why));
+}
+
+#[test]
+fn a_template_whose_configuration_no_config_map_holds_keeps_its_last_good_version() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    done(&mut world, &one);
+    let mut large = template("a", "one", "3.13.5");
+    for number in 0..100 {
+        large["spec"]["externalLabels"][format!("long_{number}")] = json!("x".repeat(11_000));
+    }
+    world.template_applied(&large).unwrap();
+    assert_eq!(world.work(&one, now()), nothing());
+    let (status, _) = world.status(&one, &Ok(()), now()).unwrap();
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("spec: \"10") && message.contains("that a ConfigMap holds"), "{message}");
+    assert_eq!(status["conditions"][1]["reason"], "LastGoodInForce");
 }

@@ -40,6 +40,29 @@ impl Outcome {
     }
 }
 
+/// What became of an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The API server has it, or one more repetition of it.
+    Written,
+    /// It was tried several times.
+    Failed,
+    /// There was no room for it.
+    Dropped,
+}
+
+impl Told {
+    const ALL: [Self; 3] = [Self::Written, Self::Failed, Self::Dropped];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     result: &'static str,
@@ -54,6 +77,7 @@ struct FleetLabels {
 pub struct Metrics {
     registry: Registry,
     reconciles: Family<OutcomeLabels, Counter>,
+    events: Family<OutcomeLabels, Counter>,
     leader: Gauge,
     templates: Templates,
     fleet: Family<FleetLabels, Gauge>,
@@ -71,6 +95,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("promsidecar"),
             reconciles: Family::default(),
+            events: Family::default(),
             leader: Gauge::default(),
             templates: Templates::default(),
             fleet: Family::default(),
@@ -78,6 +103,7 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciliations of templates by result", metrics.reconciles.clone());
+        registry.register("events", "Events by result", metrics.events.clone());
         registry.register("leader", "Whether this replica writes", metrics.leader.clone());
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
@@ -96,6 +122,9 @@ impl Default for Metrics {
         for outcome in Outcome::ALL {
             let _ = metrics.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() });
         }
+        for told in Told::ALL {
+            let _ = metrics.events.get_or_create(&OutcomeLabels { result: told.word() });
+        }
         metrics
     }
 }
@@ -104,6 +133,11 @@ impl Metrics {
     /// Counts a reconciliation.
     pub fn reconciled(&self, outcome: Outcome) {
         self.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() }).inc();
+    }
+
+    /// Counts Events.
+    pub fn told(&self, told: Told, count: u64) {
+        self.events.get_or_create(&OutcomeLabels { result: told.word() }).inc_by(count);
     }
 
     /// The text of every metric at this moment.
@@ -133,7 +167,7 @@ impl Metrics {
 mod tests {
     use std::time::Duration;
 
-    use super::{Metrics, Outcome};
+    use super::{Metrics, Outcome, Told};
     use crate::admission::catalog::Catalog;
     use crate::controller::fleet::Counts;
 
@@ -141,12 +175,16 @@ mod tests {
     fn every_metric_is_exposed_by_its_documented_name() {
         let metrics = Metrics::default();
         metrics.reconciled(Outcome::Done);
+        metrics.told(Told::Dropped, 2);
         let counts = Counts { all: 3, updated: 2, ready: 1 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
             "promsidecar_reconciles_total{result=\"done\"} 1",
             "promsidecar_reconciles_total{result=\"failed\"} 0",
+            "promsidecar_events_total{result=\"written\"} 0",
+            "promsidecar_events_total{result=\"failed\"} 0",
+            "promsidecar_events_total{result=\"dropped\"} 2",
             "promsidecar_leader 1",
             "promsidecar_templates{state=\"valid\"} 0",
             "promsidecar_injected_pods{state=\"all\"} 3",
