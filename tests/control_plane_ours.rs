@@ -84,16 +84,16 @@ async fn a_config_map_of_others_in_the_own_namespace_is_left_alone_and_the_statu
     let (plane, _) = shared().await;
     let one = id("kept", "one");
     plane.api.create_namespace(&namespace("kept", &json!({}), &json!({}))).await;
-    let place = format!("/api/v1/namespaces/{OWN_NAMESPACE}/configmaps");
+    let folder = format!("/api/v1/namespaces/{OWN_NAMESPACE}/configmaps");
     let foreign = json!({"metadata": {"name": last_good::name(&one)}, "data": {"key": "theirs"}});
-    let theirs = plane.api.create(&place, &foreign).await;
+    let theirs = plane.api.create(&folder, &foreign).await;
     plane.api.create(&agents("kept"), &template("one")).await;
     let object = conditions(plane, &one, [["False", "ConfigMapConflict"], ["True", "Published"]]).await;
     let message = condition(&object, "Reconciled")["message"].as_str().unwrap().to_owned();
     assert!(message.starts_with(&format!("ConfigMap {OWN_NAMESPACE}/promsidecar-last-good-")), "{message}");
     // Its pods get what they need all the same.
     delivered(plane, &one, "kept").await;
-    let found = format!("{place}/{}", last_good::name(&one));
+    let found = format!("{folder}/{}", last_good::name(&one));
     assert_eq!(plane.api.get(&found).await, theirs);
     assert_eq!(plane.api.send("DELETE", &path(&one), &Value::Null).await.status, 200);
     plane.api.create(&agents("kept"), &template("two")).await;

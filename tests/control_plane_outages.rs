@@ -6,10 +6,13 @@
 mod control_plane;
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use control_plane::ControlPlane;
 use control_plane::controller::{
-    Controller, GOOD, LEASE, OWN_NAMESPACE, conditions, config_map, delivered, edit, id, namespace, path,
-    template,
+    Controller, GOOD, LEASE, OWN_NAMESPACE, condition, conditions, config_map, delivered, edit, id,
+    namespace, path, template,
 };
 use control_plane::definitions::{agents, define};
 use control_plane::faults::{Fault, Faults};
@@ -170,22 +173,28 @@ async fn a_controller_that_is_killed_at_any_write_leaves_nothing_half_done() {
         for step in 1.. {
             let name = format!("k-{}-{step}", if lost == Fault::Lost { "before" } else { "after" });
             let (mut count, fault) = (0, lost.clone());
+            let struck = Arc::new(AtomicBool::new(false));
+            let strikes = Arc::clone(&struck);
             faults.set(move |asked| {
                 count += usize::from(asked.is_write());
-                if asked.is_write() && count == step { fault.clone() } else { Fault::None }
+                let now = asked.is_write() && count == step;
+                strikes.fetch_or(now, Ordering::SeqCst);
+                if now { fault.clone() } else { Fault::None }
             });
             with_template(&plane, &name).await;
             let one = id(&name, "one");
-            let is_reached = || faults.log().iter().any(|(_, fault)| *fault == lost);
             until("the write is lost, or there are no more", || async {
                 let object = plane.api.get(&path(&one)).await;
-                is_reached()
-                    || control_plane::controller::condition(&object, "Reconciled")["status"] == "True"
+                struck.load(Ordering::SeqCst) || condition(&object, "Reconciled")["status"] == "True"
             })
             .await;
-            if !is_reached() {
+            if !struck.load(Ordering::SeqCst) {
                 break;
             }
+            until("it is lost, or has arrived", || async {
+                faults.log().iter().any(|(_, fault)| *fault == lost)
+            })
+            .await;
             drop(controller);
             killed += 1;
             // The dead one's lease would run out by itself.

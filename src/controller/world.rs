@@ -113,7 +113,9 @@ impl World {
     pub fn all_templates(&mut self, objects: &[Value]) -> (Concerned, Vec<ReadError>) {
         let (concerned, unreadable) = self.inventory.replace_templates(objects);
         self.released.clear();
-        objects.iter().for_each(|object| self.note_release(object));
+        for object in objects {
+            self.note_release(object);
+        }
         (self.templates_changed(concerned), unreadable)
     }
 

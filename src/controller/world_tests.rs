@@ -317,6 +317,6 @@ fn a_template_whose_configuration_no_config_map_holds_keeps_its_last_good_versio
     assert_eq!(world.work(&one, now()), nothing());
     let (status, _) = world.status(&one, &Ok(()), now()).unwrap();
     let message = status["conditions"][0]["message"].as_str().unwrap();
-    assert!(message.starts_with("spec: \"10") && message.contains("that a ConfigMap holds"), "{message}");
+    assert!(message.starts_with("spec: \"11") && message.contains("that a ConfigMap holds"), "{message}");
     assert_eq!(status["conditions"][1]["reason"], "LastGoodInForce");
 }

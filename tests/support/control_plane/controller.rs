@@ -54,7 +54,12 @@ impl Controller {
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        get(self.admin, "/readyz").await.0 == 200
+        self.ready().await.0 == 200
+    }
+
+    /// What `/readyz` says.
+    pub(crate) async fn ready(&self) -> (u16, String) {
+        get(self.admin, "/readyz").await
     }
 
     /// A metric that is a whole number.
