@@ -7,7 +7,7 @@ mod control_plane;
 mod support;
 
 use control_plane::ControlPlane;
-use control_plane::controller::{Controller, OWN_NAMESPACE, edit, id, namespace, path, template};
+use control_plane::controller::{Controller, LEASE, OWN_NAMESPACE, edit, id, namespace, path, template};
 use control_plane::definitions::{agents, define};
 use control_plane::https::until;
 use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
@@ -163,6 +163,39 @@ async fn why_a_guest_may_not_use_a_template_is_told_to_its_host_alone() {
     );
     let public = event(plane, "guest", "Pod", "TemplateNotFound").await;
     assert_eq!(public["note"], "no template host/private that guest may use");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_starts_tells_nothing_twice() {
+    let plane = &ControlPlane::start(false).await;
+    define(plane).await;
+    for name in [OWN_NAMESPACE, "again"] {
+        plane.api.create_namespace(&namespace(name, &json!({}), &json!({}))).await;
+    }
+    let kubeconfig = plane.kubeconfig("admin");
+    let first = Controller::leading(&kubeconfig, &[]).await;
+    // As a webhook would have marked its pods.
+    let mut marked = deployment("web", 3);
+    let metadata = &mut marked["spec"]["template"]["metadata"];
+    metadata["labels"][names::INJECTED] = json!("false");
+    metadata["annotations"][names::SKIPPED] = json!("template-not-found: no template in again");
+    plane.api.create("/apis/apps/v1/namespaces/again/deployments", &marked).await;
+    until("three pods and their owner are told, and counted", || async {
+        let all = events(plane, "again").await;
+        all.len() == 4 && all.iter().any(|event| event["series"]["count"] == 3)
+    })
+    .await;
+    let before = events(plane, "again").await;
+    drop(first);
+    // The dead one's lease would run out by itself.
+    assert_eq!(plane.api.send("DELETE", LEASE, &Value::Null).await.status, 200);
+    let second = Controller::leading(&kubeconfig, &[]).await;
+    until("it finds what was told", || async {
+        second.metric("promsidecar_events_total{result=\"known\"}").await == 4
+    })
+    .await;
+    assert_eq!(second.metric("promsidecar_events_total{result=\"written\"}").await, 0);
+    assert_eq!(events(plane, "again").await, before);
 }
 
 /// Pods of one owner, refused at once.

@@ -101,7 +101,8 @@ pub async fn write(
                 match written {
                     _ if given_up => metrics.told(Told::Failed, 1),
                     Written::Done => metrics.told(Told::Written, 1),
-                    Written::Already(_) | Written::Gone | Written::Failed => {}
+                    Written::Already(_) => metrics.told(Told::Known, 1),
+                    Written::Gone | Written::Failed => {}
                 }
                 tokio::time::sleep(PAUSE).await;
             }

@@ -45,6 +45,8 @@ impl Outcome {
 pub enum Told {
     /// The API server has it, or one more repetition of it.
     Written,
+    /// Another process told it, or this one before a restart.
+    Known,
     /// It was tried several times.
     Failed,
     /// There was no room for it.
@@ -52,11 +54,12 @@ pub enum Told {
 }
 
 impl Told {
-    const ALL: [Self; 3] = [Self::Written, Self::Failed, Self::Dropped];
+    const ALL: [Self; 4] = [Self::Written, Self::Known, Self::Failed, Self::Dropped];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Written => "written",
+            Self::Known => "known",
             Self::Failed => "failed",
             Self::Dropped => "dropped",
         }
@@ -183,6 +186,7 @@ mod tests {
             "promsidecar_reconciles_total{result=\"done\"} 1",
             "promsidecar_reconciles_total{result=\"failed\"} 0",
             "promsidecar_events_total{result=\"written\"} 0",
+            "promsidecar_events_total{result=\"known\"} 0",
             "promsidecar_events_total{result=\"failed\"} 0",
             "promsidecar_events_total{result=\"dropped\"} 2",
             "promsidecar_leader 1",
