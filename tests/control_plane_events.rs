@@ -112,7 +112,10 @@ async fn a_deployment_that_is_refused_is_told_on_its_pod_and_replica_set() {
     let all = events(plane, "web").await;
     assert!(all.len() == 3 && all.iter().all(|event| event.get("series").is_none()), "{all:#?}");
     assert_eq!(shared.follower.metric("promsidecar_leader").await, 0);
-    assert_eq!(shared.follower.metric("promsidecar_events_total{result=\"written\"}").await, 0);
+    for result in ["written", "known", "failed"] {
+        let count = format!("promsidecar_events_total{{result=\"{result}\"}}");
+        assert_eq!(shared.follower.metric(&count).await, 0, "{result}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
