@@ -234,7 +234,7 @@ async fn a_namespace_that_is_being_deleted_costs_no_failure() {
     let mut refused = deployment("web", 40);
     refused["spec"]["template"]["metadata"]["annotations"][names::INJECT] = json!("absent");
     plane.api.create("/apis/apps/v1/namespaces/going/deployments", &refused).await;
-    event(plane, "going", "ReplicaSet", "TemplateNotFound").await;
+    until("its pods are there", || async { plane.api.list(&pods("going")).await.len() > 20 }).await;
     assert_eq!(plane.api.send("DELETE", "/api/v1/namespaces/going", &Value::Null).await.status, 200);
     until("all but what is held is gone", || async {
         let left = plane.api.list("/api/v1/namespaces/going/configmaps").await;
@@ -244,7 +244,9 @@ async fn a_namespace_that_is_being_deleted_costs_no_failure() {
     // Whatever was queued for it was written or passed over when something later is told.
     plane.api.create(&pods("later"), &asking_pod("after")).await;
     event(plane, "later", "Pod", "TemplateNotFound").await;
-    assert_eq!(leader.metric("promsidecar_events_total{result=\"failed\"}").await, 0);
+    for metric in ["events_total{result=\"failed\"}", "reconciles_total{result=\"failed\"}"] {
+        assert_eq!(leader.metric(&format!("promsidecar_{metric}")).await, 0, "{metric}");
+    }
     let left = plane.api.list("/api/v1/namespaces/going/configmaps").await;
     assert_eq!(left.len(), 1, "nothing is made anew: {left:#?}");
     let path = "/api/v1/namespaces/going/configmaps/held";

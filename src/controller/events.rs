@@ -98,11 +98,14 @@ pub async fn write(
                     }
                 };
                 let given_up = events.correlator().written(&id, count, written, events.started.elapsed());
+                if given_up {
+                    tracing::debug!("an Event is given up");
+                }
                 match written {
-                    _ if given_up => metrics.told(Told::Failed, 1),
                     Written::Done => metrics.told(Told::Written, 1),
                     Written::Already(_) => metrics.told(Told::Known, 1),
-                    Written::Gone | Written::Failed => {}
+                    Written::Failed => metrics.told(Told::Failed, 1),
+                    Written::Gone => {}
                 }
                 tokio::time::sleep(PAUSE).await;
             }

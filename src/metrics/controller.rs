@@ -47,7 +47,7 @@ pub enum Told {
     Written,
     /// Another process told it, or this one before a restart.
     Known,
-    /// It was tried several times.
+    /// The API server did not take it; it is tried a few times.
     Failed,
     /// There was no room for it.
     Dropped,
