@@ -1,8 +1,8 @@
 //! The companion of the webhook: keeps templates judged, their configuration delivered, and tells how they are.
 //!
-//! Input: what the API server says of templates, namespaces, our ConfigMaps and injected pods. Output: ConfigMaps, and the
-//! status of templates. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it; [`reconcile`] does it.
-//! Beside that, [`certificate`] makes the webhook's certificate and tells the API server whom to trust.
+//! Input: what the API server says of templates, namespaces, our ConfigMaps and the pods that asked. Output: ConfigMaps, the
+//! status of templates, and Events. [`world`] is what is known, [`plan`] and [`condition`] say what follows from it;
+//! [`reconcile`] does it. Beside that, [`certificate`] makes the webhook's certificate and tells the API server whom to trust.
 
 pub mod admin;
 pub mod apply;
@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod certificate;
 pub mod condition;
 pub mod demand;
+pub mod events;
 pub mod fleet;
 pub mod lease;
 pub mod observe;

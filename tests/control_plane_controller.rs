@@ -6,13 +6,13 @@
 mod control_plane;
 mod support;
 
-use std::net::SocketAddr;
-
 use control_plane::ControlPlane;
+use control_plane::controller::{
+    Controller, GOOD, OWN_NAMESPACE, condition, conditions, config_map, edit, id, template,
+};
 use control_plane::definitions::{MALFORMED, MANY, agents, create_many, define, one_of_many};
 use control_plane::https::{get, until};
-use control_plane::injector::{Program, asking_pod, pods, start};
-use control_plane::leash::Leash;
+use control_plane::injector::{Program, asking_pod, pods};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
 use promsidecar::names;
@@ -20,37 +20,6 @@ use promsidecar::template::agent::TemplateId;
 use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-
-/// Where the Lease is, and what is kept.
-const OWN_NAMESPACE: &str = "promsidecar-system";
-
-/// The running program.
-struct Controller {
-    _process: Leash,
-    admin: SocketAddr,
-}
-
-impl Controller {
-    fn start(plane: &ControlPlane) -> Self {
-        let arguments = [
-            "controller".to_owned(),
-            "--admin-listen=127.0.0.1:0".to_owned(),
-            format!("--kubeconfig={}", plane.kubeconfig("admin").display()),
-        ];
-        let (process, started) = start(&arguments, "promsidecar controller started");
-        Self { _process: process, admin: started["admin"].as_str().unwrap().parse().unwrap() }
-    }
-
-    async fn ready(&self) -> (u16, String) {
-        get(self.admin, "/readyz").await
-    }
-
-    async fn metric(&self, name: &str) -> String {
-        let (_, text) = get(self.admin, "/metrics").await;
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("{name} is missing in:\n{text}")).trim().to_owned()
-    }
-}
 
 /// One control plane that knows the definitions, and one controller that leads.
 async fn shared() -> &'static (&'static ControlPlane, Controller) {
@@ -60,9 +29,9 @@ async fn shared() -> &'static (&'static ControlPlane, Controller) {
             let plane = ControlPlane::shared().await;
             define(plane).await;
             plane.api.create_namespace(&namespace(OWN_NAMESPACE, None)).await;
-            let controller = Controller::start(plane);
+            let controller = Controller::start(&plane.kubeconfig("admin"), &[]);
             until("the controller leads", || async {
-                controller.ready().await.0 == 200 && controller.metric("promsidecar_leader").await == "1"
+                controller.ready().await.0 == 200 && controller.metric("promsidecar_leader").await == 1
             })
             .await;
             (plane, controller)
@@ -73,27 +42,6 @@ async fn shared() -> &'static (&'static ControlPlane, Controller) {
 fn namespace(name: &str, inject: Option<&str>) -> Value {
     let labels = inject.map_or_else(|| json!({}), |inject| json!({(names::INJECT): inject}));
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-}
-
-fn template(name: &str) -> Value {
-    let annotations = json!({(names::CONTROLLER_ID): "promsidecar", (names::ALLOWED_NAMESPACES): "*"});
-    json!({
-        "apiVersion": "monitoring.coreos.com/v1alpha1",
-        "kind": "PrometheusAgent",
-        "metadata": {"name": name, "annotations": annotations},
-        "spec": {
-            "externalLabels": {"cluster": "c1"},
-            "remoteWrite": [{"url": "https://metrics.example.com/api/v1/write"}],
-        },
-    })
-}
-
-fn id(namespace: &str, name: &str) -> TemplateId {
-    TemplateId { namespace: namespace.to_owned(), name: name.to_owned() }
-}
-
-fn config_map(namespace: &str, id: &TemplateId) -> String {
-    format!("/api/v1/namespaces/{namespace}/configmaps/{}", config_map_name(id))
 }
 
 /// What the template as it is stored renders to for the pods of a namespace.
@@ -108,11 +56,6 @@ async fn stored(plane: &ControlPlane, id: &TemplateId) -> Value {
     plane.api.get(&format!("{}/{}", agents(&id.namespace), id.name)).await
 }
 
-async fn edit(plane: &ControlPlane, path: &str, change: &Value) {
-    let reply = plane.api.send("PATCH", path, change).await;
-    assert_eq!(reply.status, 200, "{path}: {}", reply.body);
-}
-
 /// Waits until a ConfigMap has this content; gives it.
 async fn delivered(plane: &ControlPlane, path: &str, content: &str) -> Value {
     until(&format!("{path} is delivered"), || async {
@@ -122,30 +65,6 @@ async fn delivered(plane: &ControlPlane, path: &str, content: &str) -> Value {
     .await;
     plane.api.get(path).await
 }
-
-/// Waits until the conditions of a template are these: status and reason of `Reconciled` and of `Available`.
-async fn conditions(plane: &ControlPlane, id: &TemplateId, expected: [[&str; 2]; 2]) -> Value {
-    until(&format!("{id} is {expected:?}"), || async {
-        let object = stored(plane, id).await;
-        let found = ["Reconciled", "Available"].map(|kind| condition(&object, kind));
-        let current =
-            found.iter().all(|found| found["observedGeneration"] == object["metadata"]["generation"]);
-        current
-            && found
-                .iter()
-                .zip(expected)
-                .all(|(found, [status, reason])| found["status"] == status && found["reason"] == reason)
-    })
-    .await;
-    stored(plane, id).await
-}
-
-fn condition(object: &Value, kind: &str) -> Value {
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
-}
-
-const GOOD: [[&str; 2]; 2] = [["True", "Delivered"], ["True", "Published"]];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_is_delivered_to_its_namespace_and_to_those_that_ask_for_it() {
@@ -218,7 +137,7 @@ async fn a_bad_edit_changes_nothing_that_is_delivered_and_the_status_names_every
         .await;
     conditions(plane, &one, GOOD).await;
     delivered(plane, &config_map("edits", &one), &rendered(plane, &one, "edits").await).await;
-    assert_eq!(controller.metric("promsidecar_leader").await, "1");
+    assert_eq!(controller.metric("promsidecar_leader").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,7 +220,7 @@ async fn the_first_pod_of_a_namespace_brings_its_configuration_and_is_counted() 
             == (&json!(1), &json!(1), &json!(1))
     })
     .await;
-    assert_ne!(controller.metric("promsidecar_injected_pods{state=\"all\"}").await, "0");
+    assert_ne!(controller.metric("promsidecar_injected_pods{state=\"all\"}").await, 0);
 
     // The namespace ends with everything in it.
     assert_eq!(plane.api.send("DELETE", "/api/v1/namespaces/fleet-other", &Value::Null).await.status, 200);
@@ -337,7 +256,7 @@ async fn what_was_good_survives_the_controller_and_the_absence_of_definitions_is
     let plane = ControlPlane::start(None).await;
     plane.api.create_namespace(&namespace(OWN_NAMESPACE, None)).await;
     plane.api.create_namespace(&namespace("survive", None)).await;
-    let first = Controller::start(&plane);
+    let first = Controller::start(&plane.kubeconfig("admin"), &[]);
     until("it says what is missing", || async {
         let (status, text) = first.ready().await;
         status == 503 && text.contains("templates not known: the API server does not know this kind")
@@ -364,11 +283,11 @@ async fn what_was_good_survives_the_controller_and_the_absence_of_definitions_is
     let answer = webhook.asked("/mutate/pod/no", "survive", &asking_pod("web")).await;
     assert_eq!(answer["auditAnnotations"]["decision"], "injected", "{answer:#}");
 
-    let second = Controller::start(&plane);
+    let second = Controller::start(&plane.kubeconfig("admin"), &[]);
     let found = delivered(&plane, &config_map("survive", &one), &good).await;
     assert_eq!(found["data"][names::CONFIG_KEY], good);
     conditions(&plane, &one, degraded).await;
-    assert_eq!(second.metric("promsidecar_leader").await, "1");
+    assert_eq!(second.metric("promsidecar_leader").await, 1);
 
     // With the template goes what was kept of it; its pods keep what they have.
     assert_eq!(plane.api.send("DELETE", &path, &Value::Null).await.status, 200);

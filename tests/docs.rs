@@ -110,7 +110,8 @@ fn reasons() -> String {
          `sidecar.prometheus.io/skipped` and the label `sidecar.prometheus.io/injected: \"false\"`.\n\
          - *If required*: what becomes of the pod where `sidecar.prometheus.io/required` is \"true\" on the pod or its namespace.\n\n\
          Names of templates in other namespaces do not leak: where such a template is not claimed or not permitted, the pod's\n\
-         owner reads `template-not-found`. The true reason stands in the audit annotations, the metrics and the log.\n\n\
+         owner reads `template-not-found`. The true reason stands in the audit annotations, the metrics, the log, and an Event on the\n\
+         template.\n\n\
          This file is made from the table in `src/admission/reason.rs`; `make golden` writes it.\n\n\
          | # | reason | told | marks the pod | if required |\n\
          | --- | --- | --- | --- | --- |\n",

@@ -3,12 +3,15 @@
 //! Input: the pod, its namespace's name, the catalog and the policy. Output: a [`Decision`] with its trace; `explain`
 //! prints the trace and decides nothing itself. The rows of [`Reason`] are tried in order, the first that applies wins.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Policy;
 use super::catalog::{self, Catalog, NamespaceMeta, TemplateEntry};
 use super::hints::{self, Hints, InvalidValue};
 use super::inject::{self, Injected};
+use super::json::Field;
 use super::lookup;
 use super::pod::PodView;
 use super::reason::Reason;
@@ -189,6 +192,34 @@ pub fn template_of_namespace<'a>(
         }
         _ => None,
     }
+}
+
+/// What a pod of `namespace` whose annotation is `inject` is refused for in truth where its owner is told something else; and the
+/// template, whose owner may know.
+pub fn withheld<'a>(
+    namespace: &str,
+    inject: Option<&str>,
+    catalog: &'a Catalog,
+    policy: &Policy,
+) -> Option<(&'a TemplateEntry, Refusal)> {
+    let annotations: BTreeMap<&str, &str> =
+        inject.map(|inject| (names::INJECT, inject)).into_iter().collect();
+    let pod = serde_json::json!({"metadata": {"annotations": annotations}}).to_string();
+    let pod: Field<PodView<'_>> = serde_json::from_str(&pod).ok()?;
+    let pod = pod.value()?;
+    let meta = catalog.namespace(namespace).unwrap_or(&catalog::UNKNOWN_NAMESPACE);
+    let scope = Scope { namespace, meta, catalog, policy };
+    let wanted = Wanted::of(pod, meta);
+    let (home, name) = match wanted {
+        Wanted::Template(reference, _) => (reference.namespace.unwrap_or(namespace), reference.name),
+        Wanted::Any(_) => {
+            let default = policy.default_template.as_ref()?;
+            (&*default.namespace, &*default.name)
+        }
+        Wanted::Nothing | Wanted::Declined(_) | Wanted::Unreadable(_) => return None,
+    };
+    let refusal = lookup::find(&scope, wanted).err().filter(|refusal| refusal.told.is_some())?;
+    Some((catalog.template(home, name)?, refusal))
 }
 
 /// Row 4.

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::certificate::registration;
 use super::condition::Undelivered;
+use super::events::correlate::Written;
 use super::lease::Leadership;
-use super::plan::Step;
+use super::plan::{Seen, Step};
 use crate::cluster::explain::explain;
 use crate::cluster::objects;
 use crate::names;
@@ -92,16 +94,19 @@ impl Writer {
         match step {
             Step::Create(object) => self.create(&object).await,
             Step::Apply(object) => self.apply(&object).await,
-            Step::Mark { namespace, name, unused_since } => {
+            Step::Mark { namespace, name, unused_since, seen } => {
                 let since = unused_since.map(|since| since.to_string());
-                let patch =
-                    Patch::Merge(json!({"metadata": {"annotations": {(names::UNUSED_SINCE): since}}}));
+                let patch = Patch::Merge(json!({"metadata": {
+                    "uid": seen.uid,
+                    "resourceVersion": seen.resource_version,
+                    "annotations": {(names::UNUSED_SINCE): since},
+                }}));
                 let params =
                     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
                 let api = self.config_maps(&namespace);
                 self.write(&shown(&namespace, &name), api.patch(&name, &params, &patch)).await
             }
-            Step::Delete { namespace, name } => self.delete(&namespace, &name).await,
+            Step::Delete { namespace, name, seen } => self.delete(&namespace, &name, seen).await,
         }
     }
 
@@ -117,48 +122,116 @@ impl Writer {
             Err(WriteError::Api { source: kube::Error::Api(status), .. }) if status.is_already_exists() => {}
             created => return created,
         }
-        let ours =
-            |found: &ConfigMap| found.labels().get(names::MANAGED_BY).is_some_and(|by| by == names::MANAGER);
-        match tokio::time::timeout(self.margin, api.get_opt(name)).await {
+        match self.ours(namespace, name).await? {
             // Gone again, before any watch told of it: nothing else would bring the next look.
-            Ok(Ok(None)) => Err(WriteError::Gone(what)),
-            Ok(Ok(Some(found))) if ours(&found) => self.apply(object).await,
-            Ok(Ok(Some(_))) => Err(WriteError::Conflict(format!(
-                "{what} is not ours (it lacks the label {}: {}) and is left alone: delete or rename it",
-                names::MANAGED_BY,
-                names::MANAGER
-            ))),
-            Ok(Err(source)) => Err(failed(&what, source)),
-            Err(_) => Err(WriteError::Late { what, margin: self.margin }),
+            None => Err(WriteError::Gone(what)),
+            Some(found) => self.apply(&in_place_of(&found, object)).await,
         }
     }
 
-    /// Applies a `ConfigMap` that is ours as a whole.
-    pub async fn apply(&self, object: &Value) -> Result<(), WriteError> {
+    /// Keeps a last good version, but does not touch a `ConfigMap` of its name that is not ours.
+    pub async fn keep(&self, object: &Value) -> Result<(), WriteError> {
+        let (namespace, name) = identity(object);
+        match self.ours(namespace, name).await? {
+            None => self.create(object).await,
+            Some(found) => self.apply(&in_place_of(&found, object)).await,
+        }
+    }
+
+    /// Forgets a last good version; a `ConfigMap` of its name that is not ours stays.
+    pub async fn forget(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+        match self.ours(namespace, name).await {
+            Ok(None) | Err(WriteError::Conflict(_)) => Ok(()),
+            Ok(Some(seen)) => self.delete(namespace, name, seen).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The `ConfigMap` of that name, if there is one; one that is not ours is a conflict.
+    async fn ours(&self, namespace: &str, name: &str) -> Result<Option<Seen>, WriteError> {
+        let what = shown(namespace, name);
+        let found = tokio::time::timeout(self.margin, self.config_maps(namespace).get_opt(name)).await;
+        let Ok(found) = found else { return Err(WriteError::Late { what, margin: self.margin }) };
+        let Some(found) = found.map_err(|source| failed(&what, source))? else { return Ok(None) };
+        if found.labels().get(names::MANAGED_BY).is_none_or(|by| by != names::MANAGER) {
+            return Err(WriteError::Conflict(format!(
+                "{what} is not ours (it lacks the label {}: {}) and is left alone: delete or rename it",
+                names::MANAGED_BY,
+                names::MANAGER
+            )));
+        }
+        Ok(Some(Seen {
+            uid: found.uid().unwrap_or_default(),
+            resource_version: found.resource_version().unwrap_or_default(),
+        }))
+    }
+
+    /// Applies a `ConfigMap` that is ours as a whole, in place of the one whose UID it bears.
+    async fn apply(&self, object: &Value) -> Result<(), WriteError> {
         let (namespace, name) = identity(object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.config_maps(namespace);
         self.write(&shown(namespace, name), api.patch(name, &params, &Patch::Apply(object))).await
     }
 
-    /// Deletes a `ConfigMap`.
-    pub async fn delete(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+    /// Deletes a `ConfigMap`, unless it is another one by now, or was changed.
+    async fn delete(&self, namespace: &str, name: &str, seen: Seen) -> Result<(), WriteError> {
         let api = self.config_maps(namespace);
-        self.write(&shown(namespace, name), api.delete(name, &DeleteParams::default())).await
+        let Seen { uid, resource_version } = seen;
+        let preconditions = Preconditions { uid: Some(uid), resource_version: Some(resource_version) };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.write(&shown(namespace, name), api.delete(name, &params)).await
     }
 
-    /// Writes a template's status.
+    /// Writes a template's status; nothing takes back what we wrote there.
     pub async fn status(&self, id: &TemplateId, status: &Value) -> Result<(), WriteError> {
         let kind = objects::templates();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &kind);
-        let object = Patch::Apply(json!({
+        let mut object = json!({
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"name": id.name, "namespace": id.namespace},
-            "status": status,
-        }));
+        });
+        if !status.is_null() {
+            object["status"] = status.clone();
+        }
+        let object = Patch::Apply(object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         self.write(&format!("status of {id}"), api.patch_status(&id.name, &params, &object)).await
+    }
+
+    /// Creates an Event. One of that name says the same; of a namespace that is going, there is nobody to tell.
+    pub async fn create_event(&self, event: &Value) -> Result<Written, WriteError> {
+        let (namespace, name) = identity(event);
+        let what = format!("Event {namespace}/{name}");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let typed = serde_json::from_value(event.clone());
+        let typed = typed.map_err(|error| failed(&what, kube::Error::SerdeError(error)))?;
+        match self.write(&what, api.create(&params, &typed)).await {
+            Ok(()) => Ok(Written::Done),
+            Err(WriteError::Api { source: kube::Error::Api(status), .. }) if status.is_already_exists() => {
+                let found = self.send(&what, api.get_opt(name)).await?.flatten();
+                let count = found.and_then(|found| found.series).map_or(1, |series| series.count);
+                Ok(Written::Already(count.unsigned_abs()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says how often an Event happened.
+    pub async fn repeat_event(
+        &self,
+        namespace: &str,
+        name: &str,
+        series: &Value,
+    ) -> Result<Written, WriteError> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"series": series}));
+        let written =
+            self.send(&format!("Event {namespace}/{name}"), api.patch(name, &params, &patch)).await?;
+        Ok(if written.is_some() { Written::Done } else { Written::Gone })
     }
 
     /// Creates the Secret of the certificate; one of that name that is there stays as it is.
@@ -170,7 +243,7 @@ impl Writer {
         };
         let typed = serde_json::from_value(object.clone());
         let typed = typed.map_err(|error| failed(&what, kube::Error::SerdeError(error)))?;
-        self.send(&what, self.secrets(object).create(&params, &typed)).await
+        self.attempt(&what, self.secrets(object).create(&params, &typed)).await.map(drop)
     }
 
     /// Applies the Secret of the certificate over the one that `object` names by its version, or over none.
@@ -179,7 +252,8 @@ impl Writer {
         let params = PatchParams::apply(registration::FIELD_MANAGER).force();
         let patch = Patch::Apply(object);
         let write = self.secrets(object);
-        self.send(&format!("Secret {}", shown_identity(object)), write.patch(name, &params, &patch)).await
+        let what = format!("Secret {}", shown_identity(object));
+        self.attempt(&what, write.patch(name, &params, &patch)).await.map(drop)
     }
 
     /// Applies the bundles of the registration that `object` names by its version, or none.
@@ -188,7 +262,7 @@ impl Writer {
         let params = PatchParams::apply(registration::FIELD_MANAGER).force();
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let what = format!("caBundle of MutatingWebhookConfiguration {name}");
-        self.send(&what, api.patch(name, &params, &Patch::Apply(object))).await
+        self.attempt(&what, api.patch(name, &params, &Patch::Apply(object))).await.map(drop)
     }
 
     fn secrets(&self, object: &Value) -> Api<Secret> {
@@ -205,25 +279,34 @@ impl Writer {
         what: &str,
         send: impl Future<Output = kube::Result<T>>,
     ) -> Result<(), WriteError> {
-        match self.send(what, send).await {
-            Err(WriteError::Api { source: kube::Error::Api(status), .. })
-                if status.is_not_found() || is_terminating(&status) =>
-            {
-                Ok(())
-            }
-            written => written,
-        }
+        self.send(what, send).await.map(drop)
     }
 
-    /// Sends a write if we may, for as long as nobody else may.
+    /// The same with the answer; nothing where the object, or its namespace, is gone.
     async fn send<T>(
         &self,
         what: &str,
         send: impl Future<Output = kube::Result<T>>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Option<T>, WriteError> {
+        match self.attempt(what, send).await {
+            Err(WriteError::Api { source: kube::Error::Api(status), .. })
+                if status.is_not_found() || is_terminating(&status) =>
+            {
+                Ok(None)
+            }
+            answered => answered.map(Some),
+        }
+    }
+
+    /// Sends a write if we may, for as long as nobody else may.
+    async fn attempt<T>(
+        &self,
+        what: &str,
+        send: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
         let _writing = self.leadership.begin().ok_or(WriteError::NotLeader)?;
         match tokio::time::timeout(self.margin, send).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(failed(what, source)),
             Err(_) => Err(WriteError::Late { what: what.to_owned(), margin: self.margin }),
         }
@@ -236,6 +319,13 @@ fn failed(what: &str, source: kube::Error) -> WriteError {
 
 fn shown(namespace: &str, name: &str) -> String {
     format!("ConfigMap {namespace}/{name}")
+}
+
+/// The object, to be applied in place of one that was seen and of no other.
+fn in_place_of(found: &Seen, object: &Value) -> Value {
+    let mut object = object.clone();
+    object["metadata"]["uid"] = json!(found.uid);
+    object
 }
 
 /// Namespace and name of an object.

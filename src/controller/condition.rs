@@ -6,7 +6,10 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::events::event::listed;
 use super::fleet::Counts;
+use crate::admission::reason::Reason;
+use crate::names;
 use crate::store::known::Known;
 use crate::template::render;
 
@@ -70,6 +73,37 @@ pub fn differs(written: &Value, desired: &Value) -> bool {
 pub fn is_urgent(written: &Value, desired: &Value) -> bool {
     differs(written, &json!({"conditions": desired["conditions"], "paused": desired["paused"]}))
 }
+
+/// What the author has to hear of beside the status: reason and note of an Event, unless the status says it already.
+pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'static str, String)> {
+    let Condition { reason, message, .. } = reconciled(known, delivered);
+    let (event, note) = match reason {
+        "Invalid" => {
+            let beginning = format!("generation {} is not used: ", known.generation);
+            let violations: Vec<_> = known.violations.iter().map(ToString::to_string).collect();
+            (Reason::TemplateInvalid.row().event, listed(&beginning, &violations))
+        }
+        "ConfigMapConflict" | "TooLarge" => (reason, message.clone()),
+        _ => return None,
+    };
+    let said = find(&known.status, "Reconciled").is_some_and(|before| {
+        before["reason"] == reason
+            && before["message"] == cut(&message)
+            && before["observedGeneration"] == known.generation
+    });
+    (!said).then_some((event, note))
+}
+
+/// Whether an object that nobody claims still bears a status of ours. One that names another controller is not looked at: that
+/// may be another promsidecar.
+pub fn is_left_behind(object: &Value) -> bool {
+    let claim = object["metadata"]["annotations"][names::CONTROLLER_ID].as_str().unwrap_or_default();
+    let reason = find(&object["status"], "Reconciled").and_then(|condition| condition["reason"].as_str());
+    claim.is_empty() && reason.is_some_and(|reason| REASONS.contains(&reason))
+}
+
+/// Reasons of `Reconciled`, none of them an operator's.
+const REASONS: [&str; 5] = ["Delivered", "Invalid", "ConfigMapConflict", "TooLarge", "NotDelivered"];
 
 struct Condition {
     kind: &'static str,

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Undelivered, differs, is_urgent, status};
+use super::{Undelivered, differs, is_left_behind, is_urgent, news, status};
 use crate::controller::fleet::Counts;
 use crate::names;
 use crate::store::known::{Known, judge};
@@ -141,4 +141,39 @@ fn a_message_is_never_longer_than_the_api_server_takes() {
     let conflict = Err(Undelivered::Failed("é".repeat(40_000)));
     let message = conditions(&good(), &conflict)[0][2].clone();
     assert!(message.len() < 32_768 && message.ends_with("é…"));
+}
+
+#[test]
+fn a_rejected_edit_is_news_once_for_each_generation() {
+    let bad = |generation| {
+        judged(&object(generation, &json!({"version": "2.0.0", "scrapeInterval": "soon"})), Some(&good()))
+    };
+    let mut second = bad(2);
+    let (reason, note) = news(&second, &Ok(())).unwrap();
+    assert_eq!(reason, "TemplateInvalid");
+    assert!(note.starts_with("generation 2 is not used: spec.") && note.contains("; spec."), "{note}");
+    second.status = status(&second, &Ok(()), COUNTS, now());
+    assert_eq!(news(&second, &Ok(())), None, "the status says it");
+    let mut third = bad(3);
+    third.status = second.status;
+    let (_, other) = news(&third, &Ok(())).unwrap();
+    assert!(other.starts_with("generation 3 is not used: "), "{other}");
+
+    assert_eq!(news(&good(), &Ok(())), None);
+    assert_eq!(news(&good(), &Err(Undelivered::Failed("503".to_owned()))), None, "it is tried again");
+    let conflict = Err(Undelivered::Conflict("a/x is not ours".to_owned()));
+    assert_eq!(news(&good(), &conflict), Some(("ConfigMapConflict", "a/x is not ours".to_owned())));
+}
+
+#[test]
+fn a_status_of_ours_on_what_nobody_claims_is_left_behind() {
+    let with = |claim: &Value, reason: &str| {
+        let mut object = object(1, &json!({}));
+        object["metadata"]["annotations"][names::CONTROLLER_ID] = claim.clone();
+        object["status"] = json!({"conditions": [{"type": "Reconciled", "reason": reason}]});
+        is_left_behind(&object)
+    };
+    assert!(with(&Value::Null, "Delivered") && with(&json!(""), "Invalid"));
+    assert!(!with(&json!("promsidecar"), "Delivered") && !with(&json!("other"), "Delivered"));
+    assert!(!with(&Value::Null, "ReconciliationFailed") && !with(&Value::Null, ""));
 }

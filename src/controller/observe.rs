@@ -12,6 +12,8 @@ use kube::runtime::watcher::watcher;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use super::events::Events;
+use super::events::refused::{self, Refused};
 use super::fleet::{self, Member, PodKey};
 use super::plan::{self, Observed};
 use super::queue::Queue;
@@ -29,6 +31,8 @@ pub struct Observer {
     world: Mutex<World>,
     /// Templates that something happened to.
     pub queue: Queue,
+    /// What there is to tell in Events.
+    pub events: Events,
     templates: Health,
     namespaces: Health,
     config_maps: Health,
@@ -50,11 +54,12 @@ impl Observer {
         Self {
             world: Mutex::new(world),
             queue: Queue::default(),
+            events: Events::default(),
             templates: Health::new("templates"),
             namespaces: Health::new("namespaces"),
             config_maps: Health::new("ConfigMaps"),
             last_good: Health::new("last good versions"),
-            pods: Health::new("injected pods"),
+            pods: Health::new("pods that asked"),
             snapshot: None,
         }
     }
@@ -148,14 +153,17 @@ impl Observer {
         follow(self.last_good.clone(), start, take).await
     }
 
-    /// Follows the injected pods of all namespaces for ever.
+    /// Follows the pods of all namespaces that asked, injected or not, for ever; first of all come templates and namespaces, by
+    /// which refusals are understood.
     pub async fn watch_pods(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let injected = format!("{}=true", names::INJECTED);
+        self.templates.known().await;
+        self.namespaces.known().await;
+        let asked = format!("{} in (true,false)", names::INJECTED);
         let start = || {
-            watcher(Api::<Pod>::all(client.clone()), objects::paged().labels(&injected))
-                .map_ok(|event| watch::map(event, |pod| member(&pod)))
+            watcher(Api::<Pod>::all(client.clone()), objects::paged().labels(&asked))
+                .map_ok(|event| watch::map(event, |pod| found_pod(&pod)))
         };
-        let take = |change| self.tell(|world| pods_changed(world, change));
+        let take = |change| self.tell(|world| pods_changed(world, &self.events, change));
         follow(self.pods.clone(), start, take).await
     }
 }
@@ -209,6 +217,10 @@ fn config_map(object: &ConfigMap) -> FoundConfigMap {
         digest: plan::digest(content.map_or("", String::as_str)),
         marked,
         unused_since: annotation(names::UNUSED_SINCE).and_then(|since| since.parse().ok()),
+        seen: plan::Seen {
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+        },
     };
     (object.namespace().unwrap_or_default(), name, template, observed)
 }
@@ -233,12 +245,25 @@ fn kept_changed(world: &mut World, change: Change<objects::Kept>) -> Concerned {
     }
 }
 
-/// A pod, and what is kept of it where its status is ours.
-fn member(pod: &Pod) -> (PodKey, Option<(TemplateId, Member)>) {
+/// A pod that asked, as far as anyone here asks.
+enum FoundPod {
+    /// One of the fleet.
+    Member(TemplateId, Member),
+    /// It was refused: told, and nothing is kept of it.
+    Refused(Box<Refused>),
+    /// It has ended, or its marks are not ours.
+    Other,
+}
+
+fn found_pod(pod: &Pod) -> (PodKey, FoundPod) {
     let key = (pod.namespace().unwrap_or_default(), pod.name_any());
-    let Some((id, hash)) = pod.annotations().get(names::STATUS).and_then(|status| fleet::read_status(status))
-    else {
-        return (key, None);
+    if let Some(refused) = refused::read(&pod.metadata) {
+        return (key, FoundPod::Refused(Box::new(refused)));
+    }
+    let injected = pod.labels().get(names::INJECTED).is_some_and(|injected| injected == "true");
+    let status = pod.annotations().get(names::STATUS).filter(|_| injected);
+    let Some((id, hash)) = status.and_then(|status| fleet::read_status(status)) else {
+        return (key, FoundPod::Other);
     };
     let status = pod.status.as_ref();
     // A pod that has ended, as Jobs leave them, needs nothing more.
@@ -249,17 +274,32 @@ fn member(pod: &Pod) -> (PodKey, Option<(TemplateId, Member)>) {
         .into_iter()
         .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
     let ready = statuses.into_iter().any(|container| container.name == names::CONTAINER && container.ready);
-    (key, (!ended).then_some((id, Member { hash, ready })))
+    let found = if ended { FoundPod::Other } else { FoundPod::Member(id, Member { hash, ready }) };
+    (key, found)
 }
 
-fn pods_changed(world: &mut World, change: Change<(PodKey, Option<(TemplateId, Member)>)>) -> Concerned {
+fn pods_changed(world: &mut World, events: &Events, change: Change<(PodKey, FoundPod)>) -> Concerned {
+    let tell = |world: &World, refused: &Refused| events.refused(refused, world.withheld(refused));
     match change {
         Change::All(pods) => {
-            let members =
-                pods.into_iter().filter_map(|(key, member)| member.map(|(id, member)| (key, id, member)));
-            world.all_pods(members.collect())
+            let mut members = Vec::new();
+            for (key, found) in pods {
+                match found {
+                    FoundPod::Member(id, member) => members.push((key, id, member)),
+                    FoundPod::Refused(refused) => tell(world, &refused),
+                    FoundPod::Other => {}
+                }
+            }
+            world.all_pods(members)
         }
-        Change::Applied((key, Some((id, member)))) => world.pod_applied(key, id, member),
-        Change::Applied((key, None)) | Change::Deleted((key, _)) => world.pod_deleted(&key),
+        Change::Applied((key, found)) => match found {
+            FoundPod::Member(id, member) => world.pod_applied(key, id, member),
+            FoundPod::Refused(refused) => {
+                tell(world, &refused);
+                world.pod_deleted(&key)
+            }
+            FoundPod::Other => world.pod_deleted(&key),
+        },
+        Change::Deleted((key, _)) => world.pod_deleted(&key),
     }
 }

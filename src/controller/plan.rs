@@ -18,9 +18,6 @@ use crate::template::render;
 /// How long a ConfigMap is kept after its last use: longer than the pause of a weekly job.
 pub const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Most bytes of a configuration: the API server takes objects of 1 MiB (`MaxSecretSize`), and ours has metadata.
-const MAX_CONTENT: usize = 1024 * 1024 - 16 * 1024;
-
 /// A ConfigMap of ours, as far as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -30,6 +27,17 @@ pub struct Observed {
     pub marked: bool,
     /// Since when nobody uses it.
     pub unused_since: Option<Timestamp>,
+    /// Which object it is.
+    pub seen: Seen,
+}
+
+/// An object as it was seen, for the API server to compare: what came in its place meanwhile is not written to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
 }
 
 /// One step.
@@ -37,7 +45,7 @@ pub struct Observed {
 pub enum Step {
     /// There is none: create this one, but do not touch one that is not ours.
     Create(Value),
-    /// There is one of ours that differs: apply this one.
+    /// There is one of ours that differs: apply this one, which says by its UID in whose place.
     Apply(Value),
     /// Note since when nobody uses it, or that somebody does again; all else stays.
     Mark {
@@ -47,6 +55,8 @@ pub enum Step {
         name: String,
         /// Absent: it is in use.
         unused_since: Option<Timestamp>,
+        /// Which one.
+        seen: Seen,
     },
     /// Nobody has used it for long.
     Delete {
@@ -54,13 +64,16 @@ pub enum Step {
         namespace: String,
         /// Its name.
         name: String,
+        /// Which one.
+        seen: Seen,
     },
 }
 
 /// Why a configuration cannot be delivered at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the configuration has {bytes} bytes, more than the {MAX_CONTENT} that a ConfigMap holds: shorten the template"
+    "the configuration has {bytes} bytes, more than the {} that a ConfigMap holds: shorten the template",
+    render::MAX_BYTES
 )]
 pub struct TooLarge {
     /// Its size.
@@ -106,7 +119,7 @@ pub fn plan(
         let digests = rendered.of(agent);
         if !found.is_some_and(|found| found.marked && digests.get(*namespace) == Some(&found.digest)) {
             let content = render::render(agent, namespace);
-            if content.len() > MAX_CONTENT {
+            if content.len() > render::MAX_BYTES {
                 return Err(TooLarge { bytes: content.len() });
             }
             let digest = digest(&content);
@@ -114,11 +127,15 @@ pub fn plan(
             match found {
                 None => steps.push(Step::Create(config_map(id, namespace, &content))),
                 Some(found) if found.marked && found.digest == digest => {}
-                Some(_) => steps.push(Step::Apply(config_map(id, namespace, &content))),
+                Some(found) => {
+                    let mut object = config_map(id, namespace, &content);
+                    object["metadata"]["uid"] = json!(found.seen.uid);
+                    steps.push(Step::Apply(object));
+                }
             }
         }
-        if found.is_some_and(|found| found.unused_since.is_some()) {
-            steps.push(mark(id, namespace, None));
+        if let Some(found) = found.filter(|found| found.unused_since.is_some()) {
+            steps.push(mark(id, namespace, found, None));
         }
     }
     let unused = observed.iter().filter(|(namespace, _)| !needed.contains(*namespace));
@@ -129,10 +146,12 @@ pub fn plan(
 /// Notes the beginning of disuse, then waits for its end. The content stays what it was.
 fn retire(id: &TemplateId, namespace: &str, found: &Observed, now: Timestamp) -> Option<Step> {
     match found.unused_since {
-        None => Some(mark(id, namespace, Some(now))),
-        Some(since) if now.duration_since(since) >= KEPT => {
-            Some(Step::Delete { namespace: namespace.to_owned(), name: config_map_name(id) })
-        }
+        None => Some(mark(id, namespace, found, Some(now))),
+        Some(since) if now.duration_since(since) >= KEPT => Some(Step::Delete {
+            namespace: namespace.to_owned(),
+            name: config_map_name(id),
+            seen: found.seen.clone(),
+        }),
         Some(_) => None,
     }
 }
@@ -142,8 +161,9 @@ pub fn next_deletion(observed: &BTreeMap<&str, &Observed>) -> Option<Timestamp> 
     observed.values().filter_map(|found| found.unused_since?.checked_add(KEPT).ok()).min()
 }
 
-fn mark(id: &TemplateId, namespace: &str, unused_since: Option<Timestamp>) -> Step {
-    Step::Mark { namespace: namespace.to_owned(), name: config_map_name(id), unused_since }
+fn mark(id: &TemplateId, namespace: &str, found: &Observed, unused_since: Option<Timestamp>) -> Step {
+    let seen = found.seen.clone();
+    Step::Mark { namespace: namespace.to_owned(), name: config_map_name(id), unused_since, seen }
 }
 
 /// The object as it is created and applied.

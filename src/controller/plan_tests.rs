@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::{KEPT, Observed, Rendered, Step, config_map, digest, next_deletion, plan};
+use super::{KEPT, Observed, Rendered, Seen, Step, config_map, digest, next_deletion, plan};
 use crate::admission::sidecar::config_map_name;
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
@@ -37,7 +37,18 @@ fn content(interval: &str) -> String {
 
 /// A ConfigMap of ours that has what it should.
 fn good() -> Observed {
-    Observed { digest: digest(&content("30s")), marked: true, unused_since: None }
+    Observed { digest: digest(&content("30s")), marked: true, unused_since: None, seen: seen() }
+}
+
+fn seen() -> Seen {
+    Seen { uid: "u".to_owned(), resource_version: "7".to_owned() }
+}
+
+/// The object that is applied in place of [`good`].
+fn applied(interval: &str) -> Step {
+    let mut object = config_map(&id(), "a", &content(interval));
+    object["metadata"]["uid"] = json!("u");
+    Step::Apply(object)
 }
 
 /// Steps for the namespace `a`.
@@ -53,7 +64,7 @@ fn steps(agent: Option<&Agent>, needed: bool, found: Option<&Observed>) -> Vec<S
 }
 
 fn mark(unused_since: Option<Timestamp>) -> Step {
-    Step::Mark { namespace: "a".to_owned(), name: config_map_name(&id()), unused_since }
+    Step::Mark { namespace: "a".to_owned(), name: config_map_name(&id()), unused_since, seen: seen() }
 }
 
 #[test]
@@ -71,11 +82,10 @@ fn what_is_as_it_should_be_is_left_alone() {
 fn one_that_is_missing_is_created_and_one_that_differs_is_applied() {
     let expected = config_map(&id(), "a", &content("30s"));
     assert_eq!(expected["data"][names::CONFIG_KEY], content("30s"));
-    assert_eq!(steps(Some(&agent("30s")), true, None), [Step::Create(expected.clone())]);
+    assert_eq!(steps(Some(&agent("30s")), true, None), [Step::Create(expected)]);
     let unmarked = Observed { marked: false, ..good() };
-    assert_eq!(steps(Some(&agent("30s")), true, Some(&unmarked)), [Step::Apply(expected)]);
-    let edited = config_map(&id(), "a", &content("10s"));
-    assert_eq!(steps(Some(&agent("10s")), true, Some(&good())), [Step::Apply(edited)]);
+    assert_eq!(steps(Some(&agent("30s")), true, Some(&unmarked)), [applied("30s")]);
+    assert_eq!(steps(Some(&agent("10s")), true, Some(&good())), [applied("10s")]);
 }
 
 #[test]
@@ -85,8 +95,7 @@ fn what_was_rendered_counts_for_the_version_that_it_was_rendered_from() {
     let mut steps = |interval: &str| {
         plan(&id(), Some(&Arc::new(agent(interval))), &mut rendered, &needed, &observed, now()).unwrap()
     };
-    let edited = Step::Apply(config_map(&id(), "a", &content("10s")));
-    assert_eq!([steps("30s"), steps("10s"), steps("30s")], [vec![], vec![edited], vec![]]);
+    assert_eq!([steps("30s"), steps("10s"), steps("30s")], [vec![], vec![applied("10s")], vec![]]);
 }
 
 #[test]
@@ -97,7 +106,7 @@ fn one_that_nobody_uses_is_kept_for_a_week_from_when_that_was_noted() {
         now().checked_sub(KEPT).unwrap().checked_add(k8s_openapi::jiff::SignedDuration::from_secs(1));
     assert_eq!(steps(None, false, Some(&unused(nearly.unwrap()))), []);
     let long_ago = now().checked_sub(KEPT).unwrap();
-    let delete = Step::Delete { namespace: "a".to_owned(), name: config_map_name(&id()) };
+    let delete = Step::Delete { namespace: "a".to_owned(), name: config_map_name(&id()), seen: seen() };
     assert_eq!(steps(None, false, Some(&unused(long_ago))), [delete]);
     let observed = unused(now());
     assert_eq!(next_deletion(&[("a", &observed)].into()), now().checked_add(KEPT).ok());
@@ -109,15 +118,14 @@ fn one_that_nobody_uses_is_kept_for_a_week_from_when_that_was_noted() {
 fn one_that_is_used_again_is_kept_and_brought_up_to_date() {
     let unused = Observed { unused_since: Some(now()), ..good() };
     assert_eq!(steps(Some(&agent("30s")), true, Some(&unused)), [mark(None)]);
-    let edited = config_map(&id(), "a", &content("10s"));
-    assert_eq!(steps(Some(&agent("10s")), true, Some(&unused)), [Step::Apply(edited), mark(None)]);
+    assert_eq!(steps(Some(&agent("10s")), true, Some(&unused)), [applied("10s"), mark(None)]);
 }
 
 #[test]
 fn a_configuration_that_no_config_map_holds_is_an_error_that_says_so() {
     let mut agent = agent("30s");
     let labels = &mut agent.config.global.external_labels;
-    labels.insert("long".to_owned(), "x".repeat(super::MAX_CONTENT));
+    labels.insert("long".to_owned(), "x".repeat(render::MAX_BYTES));
     let mut rendered = Rendered::default();
     let error = plan(&id(), Some(&Arc::new(agent)), &mut rendered, &["a"].into(), &BTreeMap::new(), now());
     let error = error.unwrap_err();

@@ -124,8 +124,8 @@ impl Reconciler {
         // First: whoever starts between the two delivers nothing older than what is there.
         let kept = match keeping {
             Keeping::AsItIs => Ok(()),
-            Keeping::Keep(object) => self.writer.apply(&object).await,
-            Keeping::Forget => self.writer.delete(&self.own_namespace, &last_good::name(id)).await,
+            Keeping::Keep(object) => self.writer.keep(&object).await,
+            Keeping::Forget => self.writer.forget(&self.own_namespace, &last_good::name(id)).await,
         };
         let steps = match steps {
             Ok(steps) => steps,
@@ -165,10 +165,14 @@ impl Reconciler {
         delivered: &Result<(), Undelivered>,
         now: Timestamp,
     ) -> Result<(), WriteError> {
-        let (there, status) = {
+        let (there, status, news) = {
             let world = self.observer.world();
-            (world.known(id).is_some(), world.status(id, delivered, now))
+            (world.known(id).is_some(), world.status(id, delivered, now), world.news(id, delivered))
         };
+        // Before the status, after which it is no news any more.
+        if let Some(event) = news {
+            self.observer.events.template(event);
+        }
         if !there {
             self.told.remove(id);
             self.observer.world().forget(id);

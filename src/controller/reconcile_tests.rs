@@ -18,7 +18,7 @@ use crate::admission::sidecar::config_map_name;
 use crate::controller::apply::Writer;
 use crate::controller::lease::Leadership;
 use crate::controller::observe::Observer;
-use crate::controller::plan::{Observed, digest};
+use crate::controller::plan::{Observed, Seen, digest};
 use crate::controller::world::World;
 use crate::names;
 use crate::store::inventory::Concerned;
@@ -84,7 +84,8 @@ async fn another_that_writes_the_status_otherwise_is_answered_every_ten_seconds(
 async fn another_that_writes_a_configuration_otherwise_is_answered_every_second() {
     let written = writes("/namespaces/a/configmaps", |world| {
         let id = TemplateId { namespace: "a".to_owned(), name: "one".to_owned() };
-        let theirs = Observed { digest: digest("theirs"), marked: true, unused_since: None };
+        let seen = Seen::default();
+        let theirs = Observed { digest: digest("theirs"), marked: true, unused_since: None, seen };
         world.config_map_applied("a", &config_map_name(&id), Some(id), theirs)
     });
     let written = written.await;

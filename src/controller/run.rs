@@ -12,6 +12,7 @@ use kube::Client;
 use super::admin::Status;
 use super::apply::Writer;
 use super::certificate::{self, Objects, keep};
+use super::events;
 use super::lease::{Candidate, Terms};
 use super::observe::Observer;
 use super::reconcile::Reconciler;
@@ -133,6 +134,14 @@ pub fn start(
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
     };
+    let telling = events::write(
+        Arc::clone(&observer),
+        writer.clone(),
+        leadership.clone(),
+        identity.clone(),
+        Arc::clone(&metrics),
+    );
+    supervisor.spawn_until_stop("writing Events", telling);
     let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
     supervisor.spawn_until_stop("reconciling", reconciler.run());
     Ok(Started { status, candidate, identity })
@@ -150,5 +159,5 @@ fn watch(client: &Client, observer: &Arc<Observer>, own_namespace: &str, supervi
     supervisor
         .spawn_until_stop("watching last good versions", of.watch_last_good(by, own_namespace.to_owned()));
     let (of, by) = watches();
-    supervisor.spawn_until_stop("watching injected pods", of.watch_pods(by));
+    supervisor.spawn_until_stop("watching pods that asked", of.watch_pods(by));
 }

@@ -10,16 +10,21 @@ use serde_json::Value;
 
 use super::condition::{self, Undelivered};
 use super::demand;
+use super::events::event::{Event, Regarding, Sameness};
+use super::events::refused::Refused;
 use super::fleet::{Counts, Fleet, Member, PodKey};
 use super::plan::{self, Observed, Rendered, Step, TooLarge};
 use crate::admission::Policy;
-use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
+use crate::admission::decision;
+use crate::admission::reason::Reason;
 use crate::admission::sidecar::config_map_name;
+use crate::store::compile::template_id;
 use crate::store::inventory::{Concerned, Inventory};
 use crate::store::known::Known;
 use crate::store::last_good;
 use crate::template::agent::TemplateId;
-use crate::template::{ReadError, Settings};
+use crate::template::{API_VERSION, KIND, ReadError, Settings};
 
 /// Everything that is known.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct World {
     /// Whose they are, by name.
     owners: BTreeMap<String, TemplateId>,
     rendered: BTreeMap<TemplateId, Rendered>,
+    /// Templates that nobody claims any more, with a status of ours.
+    released: BTreeSet<TemplateId>,
     fleet: Fleet,
 }
 
@@ -73,6 +80,7 @@ impl World {
             config_maps: BTreeMap::new(),
             owners: BTreeMap::new(),
             rendered: BTreeMap::new(),
+            released: BTreeSet::new(),
             fleet: Fleet::default(),
         }
     }
@@ -90,19 +98,34 @@ impl World {
     /// A template is new or different. One that nobody claims, or no longer, counts as gone.
     pub fn template_applied(&mut self, object: &Value) -> Result<Concerned, ReadError> {
         let id = self.inventory.insert_template(object)?;
+        self.note_release(object);
         Ok(self.templates_changed([id].into()))
     }
 
     /// A template is gone.
     pub fn template_deleted(&mut self, id: &TemplateId) -> Concerned {
         self.inventory.remove_template(id);
+        self.released.remove(id);
         self.templates_changed([id.clone()].into())
     }
 
     /// These are all templates; those that cannot be read come back with why not.
     pub fn all_templates(&mut self, objects: &[Value]) -> (Concerned, Vec<ReadError>) {
         let (concerned, unreadable) = self.inventory.replace_templates(objects);
+        self.released.clear();
+        for object in objects {
+            self.note_release(object);
+        }
         (self.templates_changed(concerned), unreadable)
+    }
+
+    fn note_release(&mut self, object: &Value) {
+        let id = template_id(&object["metadata"]);
+        if condition::is_left_behind(object) {
+            self.released.insert(id);
+        } else {
+            self.released.remove(&id);
+        }
     }
 
     fn templates_changed(&mut self, concerned: Concerned) -> Concerned {
@@ -282,7 +305,7 @@ impl World {
             .keys()
             .chain(self.inventory.kept().keys())
             .chain(self.fleet.templates());
-        known.chain(self.owners.values()).cloned().collect()
+        known.chain(self.owners.values()).chain(&self.released).cloned().collect()
     }
 
     /// Forgets a template of which nothing is left.
@@ -309,16 +332,19 @@ impl World {
             // Those of a namespace that is going go with it.
             .filter(|(namespace, _)| self.catalog().namespace(namespace).is_some())
             .collect();
+        let steps = plan::plan(id, good.map(|good| &good.agent), &mut rendered, &needed, &observed, now);
         let work = Work {
-            steps: plan::plan(id, good.map(|good| &good.agent), &mut rendered, &needed, &observed, now),
             again: plan::next_deletion(&observed),
             keeping: match (known, good, self.inventory.kept().get(id)) {
+                // What cannot be delivered is not kept in place of what was.
+                _ if steps.is_err() => Keeping::AsItIs,
                 (Some(_), Some(good), kept) if kept != Some(&*good.object) => {
                     Keeping::Keep(last_good::keep(id, &good.object, &self.own_namespace))
                 }
                 (None, _, Some(_)) => Keeping::Forget,
                 _ => Keeping::AsItIs,
             },
+            steps,
         };
         if good.is_some() {
             self.rendered.insert(id.clone(), rendered);
@@ -340,13 +366,17 @@ impl World {
         needed.filter(|namespace| self.catalog().namespace(namespace).is_some()).collect()
     }
 
-    /// The status to write, where it says something new: the whole status, and whether it is more than counts.
+    /// The status to write, where it says something new: the whole status, and whether it is more than counts. Of a template
+    /// that nobody claims any more, ours is taken back.
     pub fn status(
         &self,
         id: &TemplateId,
         delivered: &Result<(), Undelivered>,
         now: Timestamp,
     ) -> Option<(Value, bool)> {
+        if self.released.contains(id) {
+            return Some((Value::Null, false));
+        }
         let known = self.known(id)?;
         let hash = known.entry.sidecar.as_ref().map(|sidecar| sidecar.hash.as_str());
         let status = condition::status(known, delivered, self.fleet.counts(id, hash), now);
@@ -355,6 +385,44 @@ impl World {
             (status, urgent)
         })
     }
+
+    /// An Event about a template, where there is something that its status does not say yet.
+    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Option<Event> {
+        let known = self.known(id)?;
+        let (reason, note) = condition::news(known, delivered)?;
+        Some(about(&known.entry, reason, "Publish", note, Sameness::Note))
+    }
+
+    /// An Event for the owner of the template that a refused pod asked for, where the pod's owner may not know why.
+    pub fn withheld(&self, refused: &Refused) -> Option<Event> {
+        if refused.reason != Reason::TemplateNotFound {
+            return None;
+        }
+        let namespace = &*refused.pod.namespace;
+        let inject = refused.inject.as_deref();
+        let (entry, truth) = decision::withheld(namespace, inject, self.catalog(), &self.policy)?;
+        let note = format!("pods of namespace {namespace} asked: {}", truth.detail);
+        let sameness = Sameness::Subject(namespace.to_owned());
+        Some(about(entry, truth.reason.row().event, "Inject", note, sameness))
+    }
+}
+
+/// A warning about a template.
+fn about(
+    entry: &TemplateEntry,
+    reason: &'static str,
+    action: &'static str,
+    note: String,
+    sameness: Sameness,
+) -> Event {
+    let regarding = Regarding {
+        api_version: API_VERSION.to_owned(),
+        kind: KIND.to_owned(),
+        namespace: entry.id.namespace.clone(),
+        name: entry.id.name.clone(),
+        uid: entry.uid.clone(),
+    };
+    Event { regarding, reason, action, note, sameness }
 }
 
 #[cfg(test)]

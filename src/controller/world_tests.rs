@@ -9,8 +9,9 @@ use super::{Keeping, Work, World};
 use crate::admission::Policy;
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::config_map_name;
+use crate::controller::events::refused;
 use crate::controller::fleet::Member;
-use crate::controller::plan::{Observed, Step, digest};
+use crate::controller::plan::{Observed, Seen, Step, digest};
 use crate::names;
 use crate::store::inventory::Concerned;
 use crate::template::Settings;
@@ -75,7 +76,8 @@ fn done(world: &mut World, id: &TemplateId) {
     for step in work.steps.unwrap() {
         let (Step::Create(object) | Step::Apply(object)) = step else { panic!("{step:?}") };
         let content = object["data"][names::CONFIG_KEY].as_str().unwrap();
-        let observed = Observed { digest: digest(content), marked: true, unused_since: None };
+        let observed =
+            Observed { digest: digest(content), marked: true, unused_since: None, seen: Seen::default() };
         let namespace = object["metadata"]["namespace"].as_str().unwrap();
         world.config_map_applied(namespace, &config_map_name(id), Some(id.clone()), observed);
     }
@@ -108,8 +110,12 @@ fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_o
     assert_eq!(world.work(&one, now()), nothing());
     // The last pod ends: its ConfigMap is noted as unused.
     assert_eq!(world.pod_deleted(&pod), ids(&[("a", "one")]));
-    let mark =
-        Step::Mark { namespace: "c".to_owned(), name: config_map_name(&one), unused_since: Some(now()) };
+    let mark = Step::Mark {
+        namespace: "c".to_owned(),
+        name: config_map_name(&one),
+        unused_since: Some(now()),
+        seen: Seen::default(),
+    };
     assert_eq!(world.work(&one, now()).steps, Ok(vec![mark]));
     // A namespace that goes takes its ConfigMap with it.
     world.namespace_deleted("c");
@@ -218,7 +224,7 @@ fn a_config_map_that_was_changed_by_others_is_put_right_whatever_its_annotation_
     let (mut world, one) = (with_template(), id("a", "one"));
     done(&mut world, &one);
     let name = config_map_name(&one);
-    let foreign = Observed { digest: digest("x"), marked: false, unused_since: None };
+    let foreign = Observed { digest: digest("x"), marked: false, unused_since: None, seen: Seen::default() };
     assert_eq!(world.config_map_applied("a", &name, Some(id("b", "other")), foreign), ids(&[("a", "one")]));
     let steps = world.work(&one, now()).steps.unwrap();
     assert!(
@@ -245,4 +251,72 @@ fn a_status_is_written_once_and_counts_alone_are_not_urgent() {
     }
     let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();
     assert_eq!((&status["replicas"], &status["updatedReplicas"], urgent), (&json!(2), &json!(1), false));
+}
+
+#[test]
+fn a_template_that_is_released_gets_our_status_taken_back() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    let mut released = template("a", "one", "3.13.5");
+    released["status"] = world.status(&one, &Ok(()), now()).unwrap().0;
+    released["metadata"]["annotations"] = json!({});
+    for listed in [false, true] {
+        if listed {
+            world.all_templates(std::slice::from_ref(&released));
+        } else {
+            world.template_applied(&released).unwrap();
+        }
+        assert_eq!(world.status(&one, &Ok(()), now()), Some((Value::Null, false)));
+        assert!(world.all().contains(&one), "also by a controller that starts then");
+    }
+    released["status"] = json!({});
+    world.template_applied(&released).unwrap();
+    assert_eq!(world.status(&one, &Ok(()), now()), None);
+}
+
+#[test]
+fn what_the_owner_of_a_pod_may_not_know_is_for_the_owner_of_the_template() {
+    let mut world = with_template();
+    let pod = |inject: &str| {
+        let mark = json!({
+            "namespace": "b", "name": "web", "uid": "p", "creationTimestamp": "2026-11-25T12:00:00Z",
+            "labels": {(names::INJECTED): "false"},
+            "annotations": {(names::INJECT): inject, (names::SKIPPED): "template-not-found: none"},
+        });
+        refused::read(&serde_json::from_value(mark).unwrap()).unwrap()
+    };
+    assert_eq!(world.withheld(&pod("a/one")), None, "by now it is permitted");
+    let mut private = template("a", "one", "3.13.5");
+    private["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("c");
+    world.template_applied(&private).unwrap();
+    let told = |world: &World, inject: &str| {
+        let event = world.withheld(&pod(inject))?;
+        Some((event.regarding.kind, event.regarding.name, event.reason, event.note))
+    };
+    let expected = |reason, why: &str| {
+        let note = format!("pods of namespace b asked: {why}");
+        Some(("PrometheusAgent".to_owned(), "one".to_owned(), reason, note))
+    };
+    let why = "a/one does not list b in allowed-namespaces";
+    assert_eq!(told(&world, "a/one"), expected("TemplateNotPermitted", why));
+    assert_eq!(told(&world, "a/other"), None, "there is none");
+    private["metadata"]["annotations"] = json!({});
+    world.template_applied(&private).unwrap();
+    let why = "a/one lacks our operator.prometheus.io/controller-id";
+    assert_eq!(told(&world, "a/one"), expected("TemplateNotClaimed", why));
+}
+
+#[test]
+fn a_template_whose_configuration_no_config_map_holds_keeps_its_last_good_version() {
+    let (mut world, one) = (with_template(), id("a", "one"));
+    done(&mut world, &one);
+    let mut large = template("a", "one", "3.13.5");
+    for number in 0..100 {
+        large["spec"]["externalLabels"][format!("long_{number}")] = json!("x".repeat(11_000));
+    }
+    world.template_applied(&large).unwrap();
+    assert_eq!(world.work(&one, now()), nothing());
+    let (status, _) = world.status(&one, &Ok(()), now()).unwrap();
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("spec: \"11") && message.contains("that a ConfigMap holds"), "{message}");
+    assert_eq!(status["conditions"][1]["reason"], "LastGoodInForce");
 }

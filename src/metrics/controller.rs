@@ -41,6 +41,32 @@ impl Outcome {
     }
 }
 
+/// What became of an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The API server has it, or one more repetition of it.
+    Written,
+    /// Another process told it, or this one before a restart.
+    Known,
+    /// The API server did not take it; it is tried a few times.
+    Failed,
+    /// There was no room for it.
+    Dropped,
+}
+
+impl Told {
+    const ALL: [Self; 4] = [Self::Written, Self::Known, Self::Failed, Self::Dropped];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Known => "known",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     result: &'static str,
@@ -55,6 +81,7 @@ struct FleetLabels {
 pub struct Metrics {
     registry: Registry,
     reconciles: Family<OutcomeLabels, Counter>,
+    events: Family<OutcomeLabels, Counter>,
     leader: Gauge,
     templates: Templates,
     fleet: Family<FleetLabels, Gauge>,
@@ -74,6 +101,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("promsidecar"),
             reconciles: Family::default(),
+            events: Family::default(),
             leader: Gauge::default(),
             templates: Templates::default(),
             fleet: Family::default(),
@@ -82,6 +110,7 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciliations of templates by result", metrics.reconciles.clone());
+        registry.register("events", "Events by result", metrics.events.clone());
         registry.register("leader", "Whether this replica writes", metrics.leader.clone());
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
@@ -101,6 +130,9 @@ impl Default for Metrics {
         for outcome in Outcome::ALL {
             let _ = metrics.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() });
         }
+        for told in Told::ALL {
+            let _ = metrics.events.get_or_create(&OutcomeLabels { result: told.word() });
+        }
         metrics
     }
 }
@@ -109,6 +141,11 @@ impl Metrics {
     /// Counts a reconciliation.
     pub fn reconciled(&self, outcome: Outcome) {
         self.reconciles.get_or_create(&OutcomeLabels { result: outcome.word() }).inc();
+    }
+
+    /// Counts Events.
+    pub fn told(&self, told: Told, count: u64) {
+        self.events.get_or_create(&OutcomeLabels { result: told.word() }).inc_by(count);
     }
 
     /// The text of every metric at this moment.
@@ -142,7 +179,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
 
     use super::super::certificate::{Certificate, Problem};
-    use super::{Metrics, Outcome};
+    use super::{Metrics, Outcome, Told};
     use crate::admission::catalog::Catalog;
     use crate::controller::fleet::Counts;
 
@@ -154,12 +191,17 @@ mod tests {
         metrics.certificates.published();
         metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
         metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
+        metrics.told(Told::Dropped, 2);
         let counts = Counts { all: 3, updated: 2, ready: 1 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
             "promsidecar_reconciles_total{result=\"done\"} 1",
             "promsidecar_reconciles_total{result=\"failed\"} 0",
+            "promsidecar_events_total{result=\"written\"} 0",
+            "promsidecar_events_total{result=\"known\"} 0",
+            "promsidecar_events_total{result=\"failed\"} 0",
+            "promsidecar_events_total{result=\"dropped\"} 2",
             "promsidecar_leader 1",
             "promsidecar_templates{state=\"valid\"} 0",
             "promsidecar_injected_pods{state=\"all\"} 3",

@@ -11,6 +11,9 @@ mod digits;
 mod identity;
 mod jobs;
 
+/// Most bytes of a configuration: the API server takes objects of 1 MiB (`MaxSecretSize`), and a ConfigMap has metadata.
+pub const MAX_BYTES: usize = 1024 * 1024 - 16 * 1024;
+
 /// The configuration of the template's agents in one namespace.
 pub fn config(agent: &Agent, namespace: &str) -> Config {
     let scrape_configs = jobs::jobs(agent, namespace);

@@ -11,7 +11,7 @@ use super::image::{self, ImageReference};
 use super::prometheus::Runtime;
 use super::version::Version;
 use super::violation::{Findings, Path, Rule, Violation};
-use super::{Settings, Template, flags};
+use super::{Settings, Template, flags, render};
 use crate::names;
 
 mod azure;
@@ -44,11 +44,23 @@ pub fn validate(template: &Template, settings: &Settings) -> Result<Agent, Vec<V
         violations.dedup();
         return Err(violations);
     }
+    let bytes = render::render(&agent, LONGEST_NAMESPACE).len();
+    if bytes > render::MAX_BYTES {
+        let rule = Rule::Other {
+            rule: "is more than the 1032192 bytes that a ConfigMap holds",
+            fix: "shorten the template, or make two of it",
+        };
+        let value = Some(format!("{bytes} bytes of configuration"));
+        return Err(vec![Violation { path: "spec".to_owned(), value, rule }]);
+    }
     ignored.sort();
     ignored.dedup();
     warnings.sort();
     Ok(Agent { ignored, config: ConfigParts { warnings, ..agent.config }, ..agent })
 }
+
+/// The size of a configuration differs by the names of namespaces: this one makes it as large as it gets.
+const LONGEST_NAMESPACE: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 
 fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) -> Agent {
     let spec = &template.spec;

@@ -9,8 +9,12 @@
 pub(crate) mod api;
 #[path = "control_plane/capture.rs"]
 pub(crate) mod capture;
+#[path = "control_plane/controller.rs"]
+pub(crate) mod controller;
 #[path = "control_plane/definitions.rs"]
 pub(crate) mod definitions;
+#[path = "control_plane/faults.rs"]
+pub(crate) mod faults;
 #[path = "control_plane/hook.rs"]
 pub(crate) mod hook;
 #[path = "https.rs"]
@@ -29,6 +33,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use api::Api;
@@ -61,6 +66,8 @@ pub(crate) struct ControlPlane {
     pub(crate) api: Api,
     // In the order in which they end: whoever writes into the directory, then the directory.
     processes: Vec<Leash>,
+    /// Of etcd, for clients and peers, and of the API server.
+    ports: [u16; 3],
     directory: PathBuf,
     _cleaner: Leash,
 }
@@ -95,7 +102,8 @@ impl ControlPlane {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::Builder::new().prefix("control-plane-").tempdir_in(root).unwrap().keep();
         let cleaner = Leash::directory(&directory);
-        let [etcd, peers, api] = free_ports();
+        let ports = free_ports();
+        let [etcd, peers, api] = ports;
         write_credentials(&directory);
         let audit = audited.map(|namespace| write_audit_policy(&directory, namespace)).unwrap_or_default();
         let address = SocketAddr::new(node.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), api);
@@ -109,7 +117,31 @@ impl ControlPlane {
         if node.is_some() {
             processes.push(start_scheduler(&directory));
         }
-        Self { api: Api { address, ca, token: ADMIN }, processes, directory, _cleaner: cleaner }
+        Self { api: Api { address, ca, token: ADMIN }, processes, ports, directory, _cleaner: cleaner }
+    }
+
+    /// Kills the API server.
+    pub(crate) fn end_apiserver(&mut self) {
+        drop(self.processes.remove(1));
+    }
+
+    /// Starts it again, as it was, but for an audit log.
+    pub(crate) async fn begin_apiserver(&mut self) {
+        let [etcd, ..] = self.ports;
+        self.processes.insert(1, start_apiserver(&self.directory, etcd, self.api.address, &[]));
+        ready(&self.directory, self.api.address, &mut self.processes).await;
+    }
+
+    /// Kills etcd.
+    pub(crate) fn end_etcd(&mut self) {
+        drop(self.processes.remove(0));
+    }
+
+    /// Starts it again with its data.
+    pub(crate) async fn begin_etcd(&mut self) {
+        let [etcd, peers, _] = self.ports;
+        self.processes.insert(0, start_etcd(&self.directory, etcd, peers));
+        ready(&self.directory, self.api.address, &mut self.processes).await;
     }
 
     /// A new directory that goes with the control plane.
@@ -176,9 +208,15 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 /// Ports that nothing listens on. They lie below those that the kernel gives to whoever asks for any, and each process
 /// begins elsewhere, so that nobody takes one before it is used.
 fn free_ports<const N: usize>() -> [u16; N] {
+    static TAKEN: Mutex<u16> = Mutex::new(0);
+    let mut taken = TAKEN.lock().unwrap();
     let begin = 10_000 + u16::try_from(std::process::id() % 1_000).expect("it is below 1000") * 20;
-    let mut free = (begin..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    std::array::from_fn(|_| free.next().expect("some port is free"))
+    // After those that this process has taken, which need not listen yet.
+    let ports = begin.max(*taken + 1)..32_000;
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let found = std::array::from_fn(|_| free.next().expect("some port is free"));
+    *taken = found[N - 1];
+    found
 }
 
 /// Keys and tokens, for as long as the control plane lives.

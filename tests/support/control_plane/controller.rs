@@ -1,0 +1,144 @@
+//! The controller as a program, and what it works on.
+//!
+//! Input: a control plane. Output: the running program with its admin port; templates and namespaces for it.
+
+use std::net::SocketAddr;
+
+use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::names;
+use promsidecar::template::agent::TemplateId;
+use promsidecar::template::{Settings, Template, render, validate};
+use serde_json::{Value, json};
+
+use super::ControlPlane;
+use super::definitions::agents;
+use super::https::{get, until};
+use super::injector::start;
+use super::leash::Leash;
+
+/// Where the Lease is, and what is kept.
+pub(crate) const OWN_NAMESPACE: &str = "promsidecar-system";
+/// Where the Lease is.
+pub(crate) const LEASE: &str =
+    "/apis/coordination.k8s.io/v1/namespaces/promsidecar-system/leases/promsidecar-controller";
+/// Reconciled and Available, with reasons, of a template that is in force.
+pub(crate) const GOOD: [[&str; 2]; 2] = [["True", "Delivered"], ["True", "Published"]];
+
+/// The running program; it is killed when this is dropped.
+pub(crate) struct Controller {
+    _process: Leash,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Controller {
+    /// One that reaches the API server by this kubeconfig.
+    pub(crate) fn start(kubeconfig: &std::path::Path, more: &[&str]) -> Self {
+        let mut arguments = vec![
+            "controller".to_owned(),
+            "--admin-listen=127.0.0.1:0".to_owned(),
+            format!("--kubeconfig={}", kubeconfig.display()),
+        ];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let (process, started) = start(&arguments, "promsidecar controller started");
+        Self { _process: process, admin: started["admin"].as_str().unwrap().parse().unwrap() }
+    }
+
+    /// The same, once it leads and knows everything.
+    pub(crate) async fn leading(kubeconfig: &std::path::Path, more: &[&str]) -> Self {
+        let controller = Self::start(kubeconfig, more);
+        until("the controller leads", || async {
+            controller.is_ready().await && controller.metric("promsidecar_leader").await == 1
+        })
+        .await;
+        controller
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        self.ready().await.0 == 200
+    }
+
+    /// What `/readyz` says.
+    pub(crate) async fn ready(&self) -> (u16, String) {
+        get(self.admin, "/readyz").await
+    }
+
+    /// A metric that is a whole number.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let (_, text) = get(self.admin, "/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in:\n{text}")).parse().unwrap()
+    }
+}
+
+pub(crate) fn namespace(name: &str, annotations: &Value, labels: &Value) -> Value {
+    let metadata = json!({"name": name, "annotations": annotations, "labels": labels});
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+}
+
+/// A template that any namespace may use.
+pub(crate) fn template(name: &str) -> Value {
+    let annotations = json!({(names::CONTROLLER_ID): "promsidecar", (names::ALLOWED_NAMESPACES): "*"});
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "PrometheusAgent",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "externalLabels": {"cluster": "c1"},
+            "remoteWrite": [{"url": "https://metrics.example.com/api/v1/write"}],
+        },
+    })
+}
+
+pub(crate) fn id(namespace: &str, name: &str) -> TemplateId {
+    TemplateId { namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+/// Path of a template.
+pub(crate) fn path(id: &TemplateId) -> String {
+    format!("{}/{}", agents(&id.namespace), id.name)
+}
+
+/// Path of the ConfigMap of a template in a namespace.
+pub(crate) fn config_map(namespace: &str, id: &TemplateId) -> String {
+    format!("/api/v1/namespaces/{namespace}/configmaps/{}", config_map_name(id))
+}
+
+/// Waits until a template as it is stored is delivered to a namespace; gives the ConfigMap.
+pub(crate) async fn delivered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> Value {
+    let object = plane.api.get(&path(id)).await;
+    let settings = Settings::default();
+    let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
+    let content = render::render(&agent, namespace);
+    let path = config_map(namespace, id);
+    until(&format!("{path} is delivered"), || async {
+        let reply = plane.api.send("GET", &path, &Value::Null).await;
+        reply.body["data"][names::CONFIG_KEY] == content
+    })
+    .await;
+    plane.api.get(&path).await
+}
+
+pub(crate) async fn edit(plane: &ControlPlane, path: &str, change: &Value) {
+    let reply = plane.api.send("PATCH", path, change).await;
+    assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+}
+
+/// Waits until both conditions of a template are these, for its present generation; gives the template.
+pub(crate) async fn conditions(plane: &ControlPlane, id: &TemplateId, expected: [[&str; 2]; 2]) -> Value {
+    until(&format!("{id} is {expected:?}"), || async {
+        let object = plane.api.get(&path(id)).await;
+        ["Reconciled", "Available"].iter().zip(expected).all(|(kind, [status, reason])| {
+            let found = condition(&object, kind);
+            found["observedGeneration"] == object["metadata"]["generation"]
+                && found["status"] == status
+                && found["reason"] == reason
+        })
+    })
+    .await;
+    plane.api.get(&path(id)).await
+}
+
+pub(crate) fn condition(object: &Value, kind: &str) -> Value {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+}
