@@ -102,7 +102,8 @@ async fn watches_that_expire_are_begun_anew_and_nothing_is_missed() {
     }
     conditions(&plane, &one, GOOD).await;
     let expired = faults.log().into_iter().filter(|(_, fault)| *fault == Fault::Expired).count();
-    assert_eq!(expired, 5, "templates, namespaces, ConfigMaps, last good versions, pods");
+    let kinds = "templates, namespaces, ConfigMaps, last good versions, pods, the Secret, the registration";
+    assert_eq!(expired, kinds.split(", ").count(), "{kinds}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,7 +118,7 @@ async fn one_process_makes_its_certificate_injects_delivers_and_ends_in_order() 
         for name in ["promsidecar_admission_in_flight 0", "promsidecar_templates{state=\"valid\"} 1"] {
             assert!(text.lines().any(|line| line == name), "{name} is missing in:\n{text}");
         }
-        for source in ["templates", "injected pods", "lease", "registration", "version of the cluster"] {
+        for source in ["templates", "pods that asked", "lease", "registration", "version of the cluster"] {
             let line = format!("promsidecar_source_staleness_seconds{{source=\"{source}\"}} 0.0");
             assert_eq!(text.matches(&line).count(), 1, "{source}:\n{text}");
         }
