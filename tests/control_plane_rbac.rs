@@ -213,15 +213,14 @@ async fn drive(plane: &ControlPlane, webhook: &Program, ca: &str) {
     as_controller(plane, &["create", "-f", "-"], &old.to_string()).await;
     gone(plane, "asked-once", &delivered).await;
 
-    // Two pods of one owner asked and were refused. Whoever leads later tells of them again, and finds it told.
+    // Pods of one owner ask and are refused, one after the other. Whoever leads later tells of them again, and finds it told.
     plane.api.create_namespace(&namespace("refused", None)).await;
-    let deployment = refused("asks-in-vain", 2);
+    let deployment = refused("asks-in-vain");
     plane.api.create("/apis/apps/v1/namespaces/refused/deployments", &deployment).await;
-    until("the owner has an Event that counts both", || async {
-        let events = plane.api.list("/apis/events.k8s.io/v1/namespaces/refused/events").await;
-        events.iter().any(|event| event["regarding"]["kind"] == "ReplicaSet" && event["series"]["count"] == 2)
-    })
-    .await;
+    told(plane, "the owner has an Event", |event| event["series"].is_null()).await;
+    let scale = ["scale", "deployment/asks-in-vain", "--namespace=refused", "--replicas=2"];
+    assert_eq!(plane.kubectl(&scale, "").await.code, 0);
+    told(plane, "it counts both", |event| event["series"]["count"] == 2).await;
 
     // A certificate that somebody damaged is made anew, and the registration told.
     let secret = format!("/api/v1/namespaces/{OWN_NAMESPACE}/secrets/promsidecar-webhook-tls");
@@ -240,7 +239,7 @@ async fn drive(plane: &ControlPlane, webhook: &Program, ca: &str) {
 }
 
 /// A Deployment whose pods look as the webhook marks those that it refuses; here it is not called.
-fn refused(name: &str, replicas: u32) -> Value {
+fn refused(name: &str) -> Value {
     let mut pod = asking_pod("x");
     let metadata = pod["metadata"].as_object_mut().unwrap();
     metadata.remove("name");
@@ -249,8 +248,17 @@ fn refused(name: &str, replicas: u32) -> Value {
         json!("template-not-found: no template in refused, and no default one");
     json!({
         "metadata": {"name": name},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": pod},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": pod},
     })
+}
+
+/// Waits for an Event about a ReplicaSet of such a Deployment.
+async fn told(plane: &ControlPlane, what: &str, so: impl Fn(&Value) -> bool) {
+    until(what, || async {
+        let events = plane.api.list("/apis/events.k8s.io/v1/namespaces/refused/events").await;
+        events.iter().any(|event| event["regarding"]["kind"] == "ReplicaSet" && so(event))
+    })
+    .await;
 }
 
 /// The pod as the webhook makes it.
