@@ -158,6 +158,23 @@ async fn a_broken_secret_is_made_anew_and_an_authority_that_is_replaced_stays_tr
     assert_eq!(controller.issued().await, "4");
 }
 
+/// As `promsidecar certs` and a bundle by hand are, before a controller takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_trusted_by_hand_stays_trusted_beside_the_first_authority() {
+    let installation = Installation::new("by-hand").await;
+    let (by_hand, _) = other_authority();
+    let mut manifest = installation.manifest();
+    for entry in manifest["webhooks"].as_array_mut().unwrap() {
+        entry["clientConfig"]["caBundle"] = json!(BASE64_STANDARD.encode(&by_hand));
+    }
+    installation.kubectl(&["apply", "-f", "-"], &manifest).await;
+    let _controller = installation.controller(&[]);
+    let secret = installation.secret_that("the Secret is made", |_| true).await;
+    let trusted = x509::certificates(&data(&secret, "ca.crt")).unwrap();
+    assert_eq!(trusted[1..], x509::certificates(by_hand.as_bytes()).unwrap());
+    installation.published(&data(&secret, "ca.crt")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_not_ours_is_never_touched_and_told_of() {
     let installation = Installation::new("foreign").await;

@@ -59,7 +59,11 @@ impl Args {
             &self.settings,
         );
         let certificate = match (&controller.certificate, self.tls.first_given()) {
-            (None, _) => Some(self.tls.to_certificate()?),
+            (None, None) => bail!(
+                "--certificate external needs a certificate: set --tls-cert-file and --tls-key-file, or --dns-name for one \
+                 that is made in memory"
+            ),
+            (None, Some(_)) => Some(self.tls.to_certificate()?),
             (Some(_), None) => None,
             (Some(_), Some(flag)) => bail!(
                 "{flag} has no effect with --certificate self-managed: remove it, or set --certificate external"
@@ -137,6 +141,7 @@ mod tests {
         for (flags, parts) in [
             (&["--tls-cert-file=c"][..], &["--tls-cert-file", "--certificate external"][..]),
             (&["--dns-name=a"], &["--dns-name", "--certificate external"]),
+            (&["--certificate=external"], &["--certificate external", "set --tls-cert-file", "--dns-name"]),
             (&["--certificate=external", "--tls-key-file=k"], &["set --tls-cert-file too"]),
             (&["--certificate=own"], &["--certificate", "'own'", "self-managed", "external"]),
             (&["--tls-secret=A"], &["--tls-secret", "'A'", "lower-case"]),

@@ -33,6 +33,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             )
         })?,
     };
+    tracing::info!(server = %config.cluster_url, namespace = config.default_namespace, "API server");
     client(config, SILENCE)
 }
 

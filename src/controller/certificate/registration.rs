@@ -114,15 +114,20 @@ impl Registration {
 
     /// The names by which the API server calls us, if there is any.
     pub fn called(&self) -> Option<BTreeSet<String>> {
-        let names = self.entries.iter().flat_map(|entry| &entry.called).cloned();
-        let names: BTreeSet<String> = names.take(MOST_NAMES).collect();
+        let mut names = BTreeSet::new();
+        for name in self.entries.iter().flat_map(|entry| &entry.called) {
+            if names.len() < MOST_NAMES {
+                names.insert(name.clone());
+            }
+        }
         (!names.is_empty()).then_some(names)
     }
 
-    /// Whom the API server trusts by what we wrote.
+    /// Whom the API server trusts, whoever wrote it: what is served when the first authority of ours is made may be signed by
+    /// one of somebody's own.
     pub fn trusted(&self) -> Vec<Der> {
         let mut trusted: Vec<Der> = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.is_ours()) {
+        for entry in &self.entries {
             for authority in x509::certificates(&entry.bundle).unwrap_or_default() {
                 if !trusted.contains(&authority) {
                     trusted.push(authority);
