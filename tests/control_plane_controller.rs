@@ -101,7 +101,7 @@ async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> Str
     let object = stored(plane, id).await;
     let settings = Settings::default();
     let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    render::render(&agent, namespace)
+    render::render(&agent, namespace, &[])
 }
 
 async fn stored(plane: &ControlPlane, id: &TemplateId) -> Value {

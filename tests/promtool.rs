@@ -74,7 +74,7 @@ fn every_template_rendered_for_a_version_is_accepted_by_promtool_of_that_version
     for folder in goldens() {
         for version in versions() {
             let agent = agent(&folder, Some(&version)).unwrap();
-            if let Err(output) = check(&version, &render::render(&agent, "team-a")) {
+            if let Err(output) = check(&version, &render::render(&agent, "team-a", &[])) {
                 refused.push(format!("{} by {version}:\n{output}", folder.display()));
             }
             rendered += 1;

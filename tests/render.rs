@@ -36,7 +36,7 @@ fn every_template_renders_as_its_golden_says() {
     for folder in folders(&root("render")) {
         let agent =
             judge(&folder).unwrap_or_else(|violations| unreachable!("{}: {violations:#?}", folder.display()));
-        compare(&folder.join("prometheus.yml"), Some(&render::render(&agent, "team-a")), &mut wrong);
+        compare(&folder.join("prometheus.yml"), Some(&render::render(&agent, "team-a", &[])), &mut wrong);
         let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
         let warnings = agent
             .config
@@ -126,8 +126,8 @@ proptest! {
         let template = Template::read(&object, &settings).expect("the object has a name");
         match validate::validate(&template, &settings) {
             Ok(agent) => {
-                let text = render::render(&agent, "team-a");
-                prop_assert_eq!(&text, &render::render(&agent, "team-a"));
+                let text = render::render(&agent, "team-a", &[]);
+                prop_assert_eq!(&text, &render::render(&agent, "team-a", &[]));
                 let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
                 prop_assert_eq!(&parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations");
             }

@@ -111,7 +111,7 @@ fn configuration(settings: &Settings) -> anyhow::Result<String> {
     let document = documents.first().context("examples/template.yaml is empty")?;
     let template = Template::read(&document.object, settings).context("examples/template.yaml")?;
     match validate::validate(&template, settings) {
-        Ok(agent) => Ok(render::render(&agent, &agent.id.namespace)),
+        Ok(agent) => Ok(render::render(&agent, &agent.id.namespace, &[])),
         Err(violations) => {
             let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
             bail!("the example template is not valid with these settings: {}", violations.join("; "))

@@ -105,7 +105,7 @@ pub fn plan(
         let found = observed.get(namespace);
         let digests = rendered.of(agent);
         if !found.is_some_and(|found| found.marked && digests.get(*namespace) == Some(&found.digest)) {
-            let content = render::render(agent, namespace);
+            let content = render::render(agent, namespace, &[]);
             if content.len() > MAX_CONTENT {
                 return Err(TooLarge { bytes: content.len() });
             }

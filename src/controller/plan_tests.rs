@@ -32,7 +32,7 @@ fn now() -> Timestamp {
 }
 
 fn content(interval: &str) -> String {
-    render::render(&agent(interval), "a")
+    render::render(&agent(interval), "a", &[])
 }
 
 /// A ConfigMap of ours that has what it should.

@@ -77,7 +77,10 @@ pub struct PrometheusAgentSpec {
     pub enforced_keep_dropped_targets: Option<u64>,
     pub enforced_body_size_limit: Option<String>,
     pub enforced_namespace_label: Option<String>,
+    pub excluded_from_enforcement: Vec<ObjectReference>,
+    pub override_honor_labels: Option<bool>,
     pub override_honor_timestamps: Option<bool>,
+    pub ignore_namespace_selectors: Option<bool>,
     pub pod_target_labels: Vec<String>,
 
     pub pod_monitor_selector: Option<LabelSelector>,
@@ -119,6 +122,20 @@ pub struct LabelSelectorRequirement {
     pub operator: String,
     /// Values of `In` and `NotIn`.
     pub values: Vec<String>,
+}
+
+/// One of `excludedFromEnforcement`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectReference {
+    /// API group; empty means upstream's.
+    pub group: String,
+    /// Plural name of the kind.
+    pub resource: String,
+    /// Namespace of the objects.
+    pub namespace: String,
+    /// Name of the one object; empty means all.
+    pub name: String,
 }
 
 /// One of `additionalArgs`.

@@ -12,16 +12,17 @@ use super::prometheus::Runtime;
 use super::version::Version;
 use super::violation::{Findings, Path, Rule, Violation};
 use super::{Settings, Template, flags};
+use crate::monitors::selector;
 use crate::names;
 
 mod azure;
-mod credentials;
-mod global;
-mod http;
+pub(crate) mod credentials;
+pub(crate) mod global;
+pub(crate) mod http;
 mod object;
 pub(crate) mod pod;
-mod re2;
-mod relabel;
+pub(crate) mod re2;
+pub(crate) mod relabel;
 mod remote_write;
 mod resources;
 pub(crate) mod text;
@@ -66,6 +67,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         global::external_labels(spec, &template.id, &env_names(&extras), legacy, findings);
     let (limits, job_limits, derived) = global::limits(spec, version, resources.memory_limit(), findings);
     global.limits = limits;
+    selectors(spec, findings);
     let config = ConfigParts {
         runtime: go_gc(spec, findings),
         remote_write,
@@ -110,6 +112,19 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         spec: spec.clone(),
         ignored: Vec::new(),
         config,
+    }
+}
+
+/// Which monitors the template selects: what the API machinery refuses would select nothing, without a word.
+fn selectors(spec: &PrometheusAgentSpec, findings: &mut Findings) {
+    let root = Path::root("spec");
+    for (selector, name) in [
+        (&spec.pod_monitor_selector, "podMonitorSelector"),
+        (&spec.pod_monitor_namespace_selector, "podMonitorNamespaceSelector"),
+    ] {
+        if let Some(selector) = selector {
+            selector::check(selector, &root.key(name), findings);
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
         }
         Ok(agent) => {
             assert_eq!(compiled.violations, []);
-            let text = render::render(&agent, "team-a");
+            let text = render::render(&agent, "team-a", &[]);
             let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
             assert_eq!(parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations");
             true

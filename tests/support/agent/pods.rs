@@ -122,7 +122,7 @@ pub(crate) fn config_map(template: &Value) -> (String, String) {
     let settings = Settings::default();
     let template = Template::read(object, &settings).unwrap();
     let agent = validate::validate(&template, &settings).unwrap();
-    (config_map_name(&agent.id), render::render(&agent, NAMESPACE))
+    (config_map_name(&agent.id), render::render(&agent, NAMESPACE, &[]))
 }
 
 /// A target of a pod at its receiver.
