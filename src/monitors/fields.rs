@@ -2,7 +2,18 @@
 //!
 //! Input: nothing. Output: a verdict a field, from which the documentation speaks.
 
-use crate::template::api::fields::Verdict::{self, Honoured, Ignored, NotYet};
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does what it does upstream, but for this; empty where nothing differs.
+    Honoured(&'static str),
+    /// It has no effect, for this reason, and is reported.
+    Ignored(&'static str),
+    /// The monitor is not used, for this reason.
+    Rejected(&'static str),
+}
+
+use Verdict::{Honoured, Ignored, Rejected};
 
 /// One row of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +22,6 @@ pub struct Field {
     pub name: &'static str,
     /// What becomes of it.
     pub verdict: Verdict,
-    /// What differs from upstream, where it is honoured; empty where nothing does.
-    pub note: &'static str,
 }
 
 /// Fields below `spec`.
@@ -39,12 +48,8 @@ pub const SPEC: [Field; 22] = [
     plain("nativeHistogramMinBucketFactor"),
     plain("convertClassicHistogramsToNHCB"),
     plain("keepDroppedTargets"),
-    field("attachMetadata", Ignored(NODE), ""),
-    field(
-        "scrapeClass",
-        NotYet("the monitor is rejected: scrape classes are not rendered in this version"),
-        "",
-    ),
+    field("attachMetadata", Ignored(NODE)),
+    field("scrapeClass", Rejected("scrape classes are not rendered in this version")),
     plain("bodySizeLimit"),
 ];
 
@@ -71,28 +76,28 @@ pub const ENDPOINT: [Field; 25] = [
     plain("followRedirects"),
     plain("enableHttp2"),
     honoured("tlsConfig", FILES),
-    field("proxyUrl", Ignored(PROXY), ""),
-    field("noProxy", Ignored(PROXY), ""),
-    field("proxyFromEnvironment", Ignored(NO_PROXY), ""),
-    field("proxyConnectHeader", Ignored(PROXY), ""),
+    field("proxyUrl", Rejected(PROXY)),
+    field("noProxy", Rejected(PROXY)),
+    field("proxyFromEnvironment", Ignored(NO_PROXY)),
+    field("proxyConnectHeader", Rejected(PROXY)),
 ];
 
 /// Why labels of the node are not there.
 pub(super) const NODE: &str = "labels of the node are not known: the agent does not talk to the API server";
 /// Why a proxy from the environment changes nothing.
 pub(super) const NO_PROXY: &str = "an agent scrapes loopback addresses, for which Prometheus uses no proxy";
-const PROXY: &str = "the monitor is rejected: a scrape through a proxy leaves the pod";
+const PROXY: &str = "a scrape through a proxy leaves the pod";
 const FILES: &str = "files, and only for pods of the monitor's own namespace";
 const DOUBTS: &str = "what begins with `__promsidecar_` or leads out of the pod is refused; use of values that are not known yet is reported";
 
 const fn plain(name: &'static str) -> Field {
-    field(name, Honoured, "")
+    field(name, Honoured(""))
 }
 
 const fn honoured(name: &'static str, note: &'static str) -> Field {
-    field(name, Honoured, note)
+    field(name, Honoured(note))
 }
 
-const fn field(name: &'static str, verdict: Verdict, note: &'static str) -> Field {
-    Field { name, verdict, note }
+const fn field(name: &'static str, verdict: Verdict) -> Field {
+    Field { name, verdict }
 }

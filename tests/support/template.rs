@@ -89,7 +89,12 @@ fn prometheus() -> Value {
         "convertClassicHistogramsToNHCB": true,
         "scrapeClassicHistograms": true,
         "scrapeNativeHistograms": true,
+        "excludedFromEnforcement": [
+            {"group": "monitoring.coreos.com", "resource": "podmonitors", "namespace": "team-a", "name": "m"},
+        ],
+        "overrideHonorLabels": true,
         "overrideHonorTimestamps": true,
+        "ignoreNamespaceSelectors": false,
         "podTargetLabels": ["team"],
         "podMonitorSelector": labels,
         "podMonitorNamespaceSelector": labels,
