@@ -124,7 +124,9 @@ fn arrived(config: &str, around: &Surroundings) -> Arrived {
         let sent = target.series.into_iter().map(|Series { mut sent, .. }| sent.pop().flatten());
         arrived.entry((target.job, url)).or_default().extend(sent);
     }
-    arrived.values_mut().for_each(|sent| sent.sort());
+    for sent in arrived.values_mut() {
+        sent.sort();
+    }
     arrived
 }
 

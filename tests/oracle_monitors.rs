@@ -46,7 +46,9 @@ fn generated_monitors_become_the_jobs_that_the_operator_makes() {
     }
     println!("{counts:?}\n{seen:?}");
     assert!(wrong.is_empty(), "{} clusters differ, first:\n{}", wrong.len(), wrong[0]);
-    fired.all();
+    let (seen_differences, silent) = fired.all();
+    println!("{seen_differences}");
+    assert!(silent.is_empty(), "never seen: {silent:?}");
     assert!(counts["taken"] >= 1000 && counts["rejected"] >= 400 && counts["jobs"] >= 1500, "{counts:?}");
     let names: Vec<_> = SPEC.iter().chain(&ENDPOINT).map(|field| field.name).collect();
     let rare: Vec<_> =

@@ -20,7 +20,7 @@ use crate::template::violation::Violation;
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifest or folder of manifests with templates, PodMonitors and Namespaces; - reads standard input.
+    /// Manifest or folder of manifests with templates, `PodMonitors` and Namespaces; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
     #[command(flatten)]

@@ -322,7 +322,7 @@ mod tests {
         PodMonitor::read(&object).unwrap()
     }
 
-    fn violations(endpoint: Value) -> Vec<String> {
+    fn violations(endpoint: &Value) -> Vec<String> {
         let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint]});
         let judged = check(&agent(json!({})), &monitor(spec));
         let paths = |list: Vec<crate::template::violation::Violation>| {
@@ -380,7 +380,7 @@ mod tests {
             (json!({"relabelings": [{"regex": "("}]}), ".relabelings[0].regex"),
             (json!({"metricRelabelings": [{"action": "x"}]}), ".metricRelabelings[0].action"),
         ] {
-            let found = violations(value.clone());
+            let found = violations(&value);
             assert!(found.contains(&format!("{endpoint}{path}")), "{value}: {found:?}");
         }
         for good in [
@@ -388,7 +388,7 @@ mod tests {
             json!({"scheme": "HTTPS", "interval": "1h", "scrapeTimeout": "1h", "port": "a|b"}),
             json!({"proxyFromEnvironment": true, "bearerTokenSecret": {"key": ""}}),
         ] {
-            assert_eq!(violations(good.clone()), [""; 0], "{good}");
+            assert_eq!(violations(&good), [""; 0], "{good}");
         }
     }
 

@@ -154,11 +154,11 @@ impl Carried {
 
 /// Whether the rule takes the whole value of its one source over.
 fn is_unchanged(rule: &Relabel) -> bool {
-    match (rule.regex.as_deref(), rule.replacement.as_deref()) {
-        (None | Some("(.*)" | "(.+)"), None | Some("$1" | "${1}" | "$0" | "${0}")) => true,
-        (Some(".*" | ".+"), Some("$0" | "${0}")) => true,
-        _ => false,
-    }
+    matches!(
+        (rule.regex.as_deref(), rule.replacement.as_deref()),
+        (None | Some("(.*)" | "(.+)"), None | Some("$1" | "${1}" | "$0" | "${0}"))
+            | (Some(".*" | ".+"), Some("$0" | "${0}"))
+    )
 }
 
 fn matches_all(rule: &Relabel) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::objects::{NAMESPACES, VERSIONS, agent, config_map, monitor, secret};
 
-/// Numbers from a seed (SplitMix64).
+/// Numbers from a seed (`SplitMix64`).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -99,7 +99,7 @@ fn selection(dice: &mut Dice, key: &str) -> Value {
 fn spec(dice: &mut Dice) -> Value {
     let mut spec = Map::new();
     spec.insert("selector".to_owned(), pods(dice));
-    let endpoints: Vec<_> = (0..1 + dice.below(2)).map(|_| endpoint(dice)).collect();
+    let endpoints: Vec<_> = (0..=dice.below(2)).map(|_| endpoint(dice)).collect();
     spec.insert("podMetricsEndpoints".to_owned(), json!(endpoints));
     put(&mut spec, dice, 4, "jobLabel", |dice| json!(dice.of(&["app", "app.kubernetes.io/name"])));
     put(&mut spec, dice, 4, "podTargetLabels", |dice| json!(dice.of(&[&["team"][..], &["a/b", "c-d"]])));
@@ -286,8 +286,7 @@ const SERIES: &[&str] = &[
 ];
 
 fn relabelings(dice: &mut Dice, rules: &[&str]) -> Value {
-    let chosen =
-        (0..1 + dice.below(3)).map(|_| serde_json::from_str(dice.of(rules)).expect("a rule is JSON"));
+    let chosen = (0..=dice.below(3)).map(|_| serde_json::from_str(dice.of(rules)).expect("a rule is JSON"));
     Value::Array(chosen.collect())
 }
 

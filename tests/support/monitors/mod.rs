@@ -1,6 +1,0 @@
-//! PodMonitors beside what prometheus-operator makes of them: cases, and the comparison of both configurations.
-
-pub(crate) mod compare;
-pub(crate) mod difference;
-pub(crate) mod generate;
-pub(crate) mod objects;
