@@ -1,4 +1,4 @@
-//! PodMonitors through prometheus-operator's own generator and through us: the same monitors are taken, and their jobs are the
+//! `PodMonitor`s through prometheus-operator's own generator and through us: the same monitors are taken, and their jobs are the
 //! same but for differences that have a name (`support/monitors/difference.rs`).
 
 mod support;

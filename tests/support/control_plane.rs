@@ -88,7 +88,7 @@ impl ControlPlane {
         let cleaner = Leash::directory(&directory);
         let [etcd, peers, api] = free_ports();
         write_credentials(&directory);
-        let address = SocketAddr::new(node.unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()), api);
+        let address = SocketAddr::new(node.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), api);
         let mut processes =
             vec![start_etcd(&directory, etcd, peers), start_apiserver(&directory, etcd, address)];
         let ca = ready(&directory, address, &mut processes).await;
