@@ -179,6 +179,49 @@ kind: Deployment
     }
 
     #[test]
+    fn monitors_are_judged_by_the_templates_that_select_them_and_a_bad_one_costs_no_other() {
+        let text = format!(
+            "{TEMPLATE}  annotations: {{operator.prometheus.io/controller-id: promsidecar}}
+spec: {{podMonitorSelector: {{}}}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+spec:
+  selector: {{}}
+  podMetricsEndpoints: [{{authorization: {{credentials: {{name: scrape, key: token}}}}}}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: bad, namespace: team-a}}
+spec: {{selector: {{}}, podMetricsEndpoints: [{{interval: soon}}]}}
+---
+apiVersion: azmonitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+"
+        )
+        .replace(
+            "metadata: {name: agent, namespace: team-a}\n",
+            "metadata:\n  name: agent\n  namespace: team-a\n",
+        );
+        let built = build(&files(&[("a.yaml", &text)]), &Settings::default(), &Catalog::default());
+        let problems: Vec<_> = built.problems.iter().map(|problem| problem.document).collect();
+        assert_eq!(problems, [5]);
+        let start =
+            "template team-a/agent: rejected: PodMonitor team-a/bad: spec.podMetricsEndpoints[0].interval:";
+        assert!(built.notes.len() == 1 && built.notes[0].starts_with(start), "{:?}", built.notes);
+        let sidecar = built.catalog.template("team-a", "agent").unwrap().sidecar.clone().unwrap();
+        assert!(sidecar.has_credentials("team-a") && !sidecar.has_credentials("team-b"));
+        assert_ne!(sidecar.hash_in("team-a"), sidecar.hash_in("team-b"));
+        assert_eq!(sidecar.hash_in("team-b"), sidecar.hash);
+    }
+
+    #[test]
     fn duplicates_nameless_objects_and_foreign_versions_are_reported_and_left_out() {
         let other = "
 apiVersion: v1

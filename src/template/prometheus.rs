@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use serde_saphyr::FlowSeq;
+use serde_saphyr::{DoubleQuoted, FlowSeq};
 
 use super::duration::PromDuration;
 
@@ -147,7 +147,21 @@ impl Flow {
 
 impl Serialize for Flow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        FlowSeq(&self.0).serialize(serializer)
+        FlowSeq(self.0.iter().map(|item| FlowItem(item)).collect::<Vec<_>>()).serialize(serializer)
+    }
+}
+
+/// Text in a list on one line, where Go's parser of YAML takes less without quotes than others do, such as `(?x`.
+struct FlowItem<'a>(&'a str);
+
+impl Serialize for FlowItem<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ordinary = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./*".contains(&byte);
+        if self.0.bytes().all(ordinary) {
+            serializer.serialize_str(self.0)
+        } else {
+            DoubleQuoted(self.0).serialize(serializer)
+        }
     }
 }
 
