@@ -5,7 +5,7 @@
 //! that are left out. Rules: prometheus-operator `pkg/prometheus` (`generatePodMonitorConfig`, `checkPodMonitor`).
 
 pub mod api;
-mod doubts;
+pub(crate) mod doubts;
 mod endpoint;
 pub mod fields;
 mod job;

@@ -51,7 +51,7 @@ fn full() -> Value {
         "labelNameLengthLimit": 4, "labelValueLengthLimit": 5, "scrapeNativeHistograms": true,
         "scrapeClassicHistograms": true, "nativeHistogramBucketLimit": 6, "nativeHistogramMinBucketFactor": "1.1",
         "convertClassicHistogramsToNHCB": true, "keepDroppedTargets": 7, "attachMetadata": {"node": false},
-        "bodySizeLimit": "1MB",
+        "bodySizeLimit": "1MB", "scrapeClass": "plain",
         "podMetricsEndpoints": endpoints,
     })
 }
@@ -68,7 +68,7 @@ fn violations(selection: &Selection) -> &[Violation] {
 }
 
 fn template() -> Value {
-    agent(json!({"podMonitorSelector": {}, "version": "v3.13.5"}))
+    agent(json!({"podMonitorSelector": {}, "version": "v3.13.5", "scrapeClasses": [{"name": "plain"}]}))
 }
 
 #[test]

@@ -16,11 +16,11 @@ use support::oracle;
 use support::template::fields;
 
 /// Templates of a run.
-const TEMPLATES: usize = 1600;
+const TEMPLATES: usize = 1800;
 /// Cases that each field has to be in.
 const FEWEST: usize = 20;
 /// Fields that have an effect only by what they reject.
-const REJECTING: [&str; 4] = ["noProxy", "proxyConnectHeader", "proxyUrl", "scrapeClass"];
+const REJECTING: [&str; 3] = ["noProxy", "proxyConnectHeader", "proxyUrl"];
 
 #[test]
 fn generated_monitors_become_the_jobs_that_the_operator_makes() {
@@ -112,7 +112,7 @@ fn spec_cases() -> Vec<Case> {
         ("convertClassicHistogramsToNHCB", json!(true), t),
         ("keepDroppedTargets", json!(5), t),
         ("attachMetadata", json!({"node": true}), Some(false)),
-        ("scrapeClass", json!("absent"), None),
+        ("scrapeClass", json!("plain"), t),
         ("bodySizeLimit", json!("1.5MB"), t),
     ]
 }
@@ -167,7 +167,10 @@ fn each_field_alone_does_what_it_does_upstream() {
         let mut spec = base.clone();
         spec.pointer_mut(parent).expect("the parent is there")[name] = value;
         for version in VERSIONS {
-            let template = agent(json!({"version": version, "podMonitorSelector": {}}));
+            let class =
+                json!({"name": "plain", "relabelings": [{"targetLabel": "class", "replacement": "plain"}]});
+            let template =
+                agent(json!({"version": version, "podMonitorSelector": {}, "scrapeClasses": [class]}));
             let rendered = |spec: &Value| {
                 let monitors =
                     support::monitors::compare::monitors_of(&[monitor("shop", "m", json!({}), spec.clone())]);

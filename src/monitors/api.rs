@@ -10,11 +10,11 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::template::api::LabelSelector;
 use crate::template::api::http::{
     Authorization, BasicAuth, KeySelector, OAuth2, RelabelConfig, SecretOrConfigMap, TlsConfig,
 };
 use crate::template::api::pod::QuantityText;
+use crate::template::api::{AttachMetadata, LabelSelector};
 
 /// `spec` of a `PodMonitor`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -87,14 +87,6 @@ pub struct NamespaceSelector {
     pub any: bool,
     /// These namespaces.
     pub match_names: Vec<String>,
-}
-
-/// `attachMetadata`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct AttachMetadata {
-    /// Labels of the node.
-    pub node: Option<bool>,
 }
 
 /// A port by number or name.

@@ -11,15 +11,15 @@ use crate::template::violation::{Findings, Path, Rule};
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// The author's relabelings of one endpoint, each list with its path.
-pub(super) struct Authored<'a> {
+pub(crate) struct Authored<'a> {
     /// What stands before the author's.
-    pub(super) before: &'a [Relabel],
-    pub(super) targets: (&'a [Relabel], Path),
-    pub(super) metrics: (&'a [Relabel], Path),
+    pub(crate) before: &'a [Relabel],
+    pub(crate) targets: (&'a [Relabel], Path),
+    pub(crate) metrics: (&'a [Relabel], Path),
 }
 
 /// Reports what does not mean what its author thinks.
-pub(super) fn report(authored: &Authored<'_>, findings: &mut Findings) {
+pub(crate) fn report(authored: &Authored<'_>, findings: &mut Findings) {
     let mut carried = Carried::default();
     for rule in authored.before {
         carried.follow(rule);

@@ -49,7 +49,7 @@ pub const SPEC: [Field; 22] = [
     plain("convertClassicHistogramsToNHCB"),
     plain("keepDroppedTargets"),
     field("attachMetadata", Ignored(NODE)),
-    field("scrapeClass", Rejected("scrape classes are not rendered in this version")),
+    honoured("scrapeClass", "a monitor whose class has `tlsConfig` or `authorization` is rejected"),
     plain("bodySizeLimit"),
 ];
 

@@ -10,7 +10,7 @@ use super::doubts::{self, Authored};
 use super::podmonitor::PodMonitor;
 use super::{endpoint, selector};
 use crate::names;
-use crate::template::agent::{Agent, FileReference, IgnoredField};
+use crate::template::agent::{Agent, FileReference, IgnoredField, ScrapeClass};
 use crate::template::prometheus::{Histograms, Limits, Relabel, ScrapeConfig};
 use crate::template::quantity::Quantity;
 use crate::template::render::jobs::frame;
@@ -85,6 +85,7 @@ struct Common {
     limits: Limits,
     histograms: Histograms,
     fallback: Option<&'static str>,
+    class: ScrapeClass,
 }
 
 fn common(agent: &Agent, monitor: &PodMonitor, root: &Path, findings: &mut Findings) -> Common {
@@ -95,22 +96,45 @@ fn common(agent: &Agent, monitor: &PodMonitor, root: &Path, findings: &mut Findi
         Some(selector) => selector::check(selector, &root.key("selector"), findings),
         None => findings.violation_at(&root.key("selector"), Rule::Required),
     }
-    if let Some(class) = spec.scrape_class.as_deref().filter(|class| !class.is_empty()) {
-        let rule = Rule::Other {
-            rule: "is a scrape class, and those are not rendered in this version",
-            fix: "write what the class says into the monitor",
-        };
-        findings.violation(&root.key("scrapeClass"), class, rule);
-    }
+    let class = scrape_class(agent, spec, root, findings);
     let fallback = spec.fallback_scrape_protocol.as_deref();
+    let fallback =
+        text::choice(fallback, PROTOCOLS, PROTOCOLS, &root.key("fallbackScrapeProtocol"), findings);
     Common {
         selection: spec.selector.as_ref().map(selector::rules).unwrap_or_default(),
         pod_labels: pod_labels(agent, spec, root, findings),
         job_label: text::optional_line(spec.job_label.as_deref(), &root.key("jobLabel"), findings),
         limits: limits(agent, spec, root, findings),
         histograms: histograms(agent, spec, root, findings),
-        fallback: text::choice(fallback, PROTOCOLS, PROTOCOLS, &root.key("fallbackScrapeProtocol"), findings),
+        fallback: fallback.or(class.fallback_scrape_protocol),
+        class,
     }
+}
+
+/// The class that the monitor names, or the template's default; nothing where there is none.
+fn scrape_class(agent: &Agent, spec: &PodMonitorSpec, root: &Path, findings: &mut Findings) -> ScrapeClass {
+    let classes = &agent.config.scrape_classes;
+    let path = root.key("scrapeClass");
+    let named = spec.scrape_class.as_deref().filter(|name| !name.is_empty());
+    let class = match named {
+        Some(name) => classes.iter().find(|class| class.name == name),
+        None => classes.iter().find(|class| class.default),
+    };
+    if let (Some(name), None) = (named, class) {
+        let rule = Rule::Other {
+            rule: "is not a scrape class of the template",
+            fix: "name one of spec.scrapeClasses of the template, or remove it",
+        };
+        findings.violation(&path, name, rule);
+    }
+    if let Some(class) = class.filter(|class| class.has_credentials) {
+        let rule = Rule::Other {
+            rule: "is a scrape class with tlsConfig or authorization, which are not rendered in this version",
+            fix: "write them into the monitor, and name a class without",
+        };
+        findings.violation(&path, &class.name, rule);
+    }
+    class.cloned().unwrap_or_default()
 }
 
 fn job(
@@ -125,7 +149,8 @@ fn job(
     let legacy = legacy_names(template);
     let keys = endpoint::job(endpoint, path, needs, findings);
     let times = endpoint::times(&keys, agent, path, findings);
-    let before = relabelings(monitor, common, (endpoint, path), findings);
+    let mut before = relabelings(monitor, common, (endpoint, path), findings);
+    before.extend(common.class.relabel_configs.iter().cloned());
     let (targets_path, metrics_path) = (path.key("relabelings"), path.key("metricRelabelings"));
     let targets = relabel::relabelings(&endpoint.relabelings, legacy, &targets_path, findings);
     let metrics = relabel::relabelings(&endpoint.metric_relabelings, legacy, &metrics_path, findings);
@@ -147,7 +172,7 @@ fn job(
         limits: common.limits.clone(),
         histograms: common.histograms.clone(),
         relabel_configs: before.into_iter().chain(targets).collect(),
-        metric_relabel_configs: metrics,
+        metric_relabel_configs: common.class.metric_relabel_configs.iter().cloned().chain(metrics).collect(),
         ..keys
     };
     // Upstream's value, whichever namespace the pods are in.

@@ -34,7 +34,6 @@ const SHARDING: &str = "one agent scrapes one pod: there is nothing to shard";
 const LOOPBACK: &str = "the agent listens on the pod's loopback only and serves itself alone";
 const NOT_ABOUT_PODS: &str = "selects targets that are not the agent's own pod";
 const SERVICES: &str = "ServiceMonitors are not rendered in this version";
-const CLASSES: &str = "scrape classes are not rendered in this version; a monitor that names one is rejected";
 const UNRENDERED: &str = "is not rendered in this version";
 
 /// Every field, in upstream's documentation order of meaning: deployment, pod, Prometheus, selection.
@@ -130,7 +129,7 @@ pub const FIELDS: [Field; 104] = [
     field("ignoreNamespaceSelectors", Honoured),
     field("podTargetLabels", Honoured),
     field("arbitraryFSAccessThroughSMs", Ignored("scrape jobs never read files that a monitor names")),
-    field("scrapeClasses", NotYet(CLASSES)),
+    field("scrapeClasses", Honoured),
     field("apiserverConfig", Ignored("the agent does not talk to the API server")),
     field("serviceDiscoveryRole", Ignored("the agent does not talk to the API server")),
     field("podMonitorSelector", Honoured),

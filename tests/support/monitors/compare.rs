@@ -224,8 +224,8 @@ fn deliberate(violation: &Violation) -> Option<&'static str> {
         _ if ends("].replacement") && text.starts_with("leads out of the pod") => {
             Some("rejected: a relabeling leaves the pod")
         }
-        _ if path == "spec.scrapeClass" && text.starts_with("is a scrape class") => {
-            Some("rejected: scrape classes are not rendered")
+        _ if path == "spec.scrapeClass" && text.starts_with("is a scrape class with") => {
+            Some("rejected: the scrape class has credentials")
         }
         _ => None,
     }

@@ -16,7 +16,7 @@ pub(crate) const DIFFERENCES: [&str; 22] = [
     "rejected: a relabeling leaves the pod",
     "rejected: a header of a proxy has no file form",
     "rejected: the client id stands in a Secret",
-    "rejected: scrape classes are not rendered",
+    "rejected: the scrape class has credentials",
     "rejected: Prometheus refuses what the operator makes of it",
     "rejected: the definition refuses it",
     "accepted: the Secret is not read",

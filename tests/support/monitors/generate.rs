@@ -79,10 +79,21 @@ fn template(dice: &mut Dice) -> Value {
     for key in ["SampleLimit", "TargetLimit", "LabelLimit", "LabelNameLengthLimit", "LabelValueLengthLimit"] {
         put(&mut spec, dice, 4, &format!("enforced{key}"), |dice| json!(dice.of(&[0, 50, 500])));
     }
-    put(&mut spec, dice, 2, "scrapeClasses", |_| json!([{"name": "plain"}]));
+    put(&mut spec, dice, 2, "scrapeClasses", classes);
     put(&mut spec, dice, 4, "enforcedKeepDroppedTargets", |dice| json!(dice.of(&[0, 50])));
     put(&mut spec, dice, 4, "enforcedBodySizeLimit", |dice| json!(dice.of(&["1MB", "20MB"])));
     Value::Object(spec)
+}
+
+fn classes(dice: &mut Dice) -> Value {
+    let mut plain = Map::new();
+    plain.insert("name".to_owned(), json!("plain"));
+    put(&mut plain, dice, 2, "default", |dice| json!(dice.flag()));
+    put(&mut plain, dice, 2, "fallbackScrapeProtocol", |_| json!("OpenMetricsText1.0.0"));
+    put(&mut plain, dice, 2, "relabelings", |dice| relabelings(dice, TARGETS));
+    put(&mut plain, dice, 2, "metricRelabelings", |dice| relabelings(dice, SERIES));
+    let authorization = json!({"credentials": secret("token")});
+    json!([plain, {"name": "secured", "authorization": authorization}])
 }
 
 /// A selector of objects by one label.
@@ -128,7 +139,9 @@ fn spec(dice: &mut Dice) -> Value {
         dice.of(&[json!("1.1"), json!("1050m"), json!(2), json!(1.5)])
     });
     put(&mut spec, dice, 6, "attachMetadata", |dice| json!({"node": dice.flag()}));
-    put(&mut spec, dice, 30, "scrapeClass", |dice| json!(dice.of(&["absent", "plain"])));
+    put(&mut spec, dice, 6, "scrapeClass", |dice| {
+        json!(dice.of(&["plain", "plain", "plain", "secured", "absent"]))
+    });
     if dice.one_in(12) {
         spoil_spec(&mut spec, dice);
     }
