@@ -59,7 +59,7 @@ fn full() -> Value {
 fn select(spec: Value, template: &Value) -> (Selection, String) {
     let agent = agent_of(template);
     let selection = monitors_of(&[monitor("shop", "m", json!({}), spec)]).select(&agent, "shop");
-    let config = render::render(&agent, "shop", &selection.jobs);
+    let config = render::render(&agent, "shop", &selection);
     (selection, config)
 }
 

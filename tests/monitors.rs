@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use promsidecar::admission::{Answer, OutcomeKind, Policy, admit};
 use promsidecar::names;
@@ -33,7 +33,7 @@ fn pods() -> Vec<Value> {
             json!({"containers": [web, {"name": "worker", "image": "worker:1"}], "initContainers": [sidecar]}),
         ),
         pod(
-            json!({"name": "api-0", "annotations": {(inject): "true"}, "labels": {"app": "api.v1", "canary": "true"}}),
+            json!({"name": "api-0", "annotations": {(inject): "true", (names::PORT): "8081"}, "labels": {"app": "api.v1", "canary": "true"}}),
             json!({"containers": [web]}),
         ),
         pod(
@@ -177,7 +177,7 @@ fn series_of_monitors_arrive_as_a_central_prometheus_would_have_sent_them() {
         let agent = agent_of(&template);
         let selection = monitors_of(&monitors).select(&agent, "shop");
         assert_eq!((selection.taken.len(), selection.notes()), (monitors.len(), Vec::new()));
-        let config = render::render(&agent, "shop", &selection.jobs);
+        let config = render::render(&agent, "shop", &selection);
         for pod in pods() {
             let sent = oracle::sent(&pod).unwrap().pod;
             let name = sent["metadata"]["name"].as_str().filter(|name| !name.is_empty());
@@ -234,4 +234,69 @@ fn a_pod_mounts_the_files_of_its_namespaces_monitors_once() {
     assert_eq!(secrets, [secret("remote"), secret("scrape")]);
     let verdict = oracle::validate(&oracle::sent(&patched).unwrap().pod, "shop").unwrap();
     assert_eq!(verdict.errors, [""; 0]);
+}
+
+#[test]
+fn a_hinted_port_is_scraped_once_by_a_monitor_if_one_says_so() {
+    let web = json!({"name": "web", "image": "web:1", "ports": [
+        {"name": "metrics", "containerPort": 8080}, {"name": "admin", "containerPort": 8081}, {"containerPort": 8082},
+    ]});
+    let pod = |labels: Value| {
+        let annotations = json!({"sidecar.prometheus.io/inject": "true", (names::PORT): "8080,8081,8082"});
+        json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [web]},
+            "metadata": {"name": "web-0", "labels": labels, "annotations": annotations}})
+    };
+    let by =
+        |selector: Value, endpoints: Value| json!({"selector": selector, "podMetricsEndpoints": endpoints});
+    let expression = |key: &str, operator: &str, values: &[&str]| {
+        let mut expression = json!({"key": key, "operator": operator});
+        if !values.is_empty() {
+            expression["values"] = json!(values);
+        }
+        expression
+    };
+    let specs = [
+        by(json!({"matchLabels": {"app": "a"}}), json!([{"port": "metrics"}])),
+        by(
+            json!({"matchExpressions": [expression("app", "NotIn", &["a", "b"])]}),
+            json!([{"portNumber": 8081}]),
+        ),
+        by(
+            json!({"matchLabels": {"tier": "x"}, "matchExpressions": [expression("app", "DoesNotExist", &[])]}),
+            json!([{"portNumber": 8080}, {"port": "admin|x"}]),
+        ),
+        by(json!({"matchExpressions": [expression("app", "In", &["d.e", "f"])]}), json!([{}])),
+    ];
+    let template = agent(json!({"podMonitorSelector": {}}));
+    let named = specs.into_iter().enumerate();
+    let monitors: Vec<_> =
+        named.map(|(index, spec)| monitor("shop", &format!("m{index}"), json!({}), spec)).collect();
+    let agent = agent_of(&template);
+    let config = render::render(&agent, "shop", &monitors_of(&monitors).select(&agent, "shop"));
+    for (labels, monitored) in [
+        (json!({"app": "a"}), vec!["8080"]),
+        (json!({"app": "b"}), vec![]),
+        (json!({"app": "c"}), vec!["8081"]),
+        (json!({"tier": "x"}), vec!["8080", "8081"]),
+        (json!({"tier": "x", "app": "b"}), vec![]),
+        (json!({"app": "d.e"}), vec!["8080", "8081", "8082"]),
+        (json!({"app": "dxe"}), vec!["8081"]),
+        (json!({}), vec!["8081"]),
+    ] {
+        let pod = pod(labels);
+        let files = [(names::TARGETS_GLOB.to_owned(), targets(&pod, &template, &monitors))].into();
+        let labelled = oracle::labels(&config, &Surroundings { files, ..Surroundings::default() }).unwrap();
+        let mut ports: BTreeMap<bool, BTreeSet<String>> = BTreeMap::new();
+        for target in labelled.targets.into_iter().filter(|target| target.labels.is_some()) {
+            let url = target.url.unwrap_or_default();
+            let port = url.trim_start_matches("http://localhost:").trim_end_matches("/metrics").to_owned();
+            ports.entry(target.job.starts_with("podMonitor/")).or_default().insert(port);
+        }
+        let of = |monitored| ports.get(&monitored).cloned().unwrap_or_default();
+        let expected: BTreeSet<_> = monitored.iter().map(|port| (*port).to_owned()).collect();
+        assert_eq!(of(true), expected, "{pod}");
+        let all = ["8080", "8081", "8082"].map(str::to_owned);
+        let hints: BTreeSet<_> = all.into_iter().filter(|port| !expected.contains(port)).collect();
+        assert_eq!(of(false), hints, "{pod}");
+    }
 }

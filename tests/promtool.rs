@@ -78,7 +78,7 @@ fn every_template_rendered_for_a_version_is_accepted_by_promtool_of_that_version
         for version in versions() {
             let agent = agent(&folder, Some(&version)).unwrap();
             let selection = monitored(&folder, &agent, "team-a");
-            if let Err(output) = check(&version, &render::render(&agent, "team-a", &selection.jobs)) {
+            if let Err(output) = check(&version, &render::render(&agent, "team-a", &selection)) {
                 refused.push(format!("{} by {version}:\n{output}", folder.display()));
             }
             rendered += 1;
@@ -103,7 +103,7 @@ fn jobs_of_generated_monitors_are_accepted_by_promtool_of_their_version() {
                 continue;
             }
             let version = agent.version.to_string();
-            if let Err(output) = check(&version, &render::render(&agent, namespace, &selection.jobs)) {
+            if let Err(output) = check(&version, &render::render(&agent, namespace, &selection)) {
                 refused.push(format!("{monitors:?} by {version}:\n{output}"));
             }
             *checked.entry(version).or_default() += selection.jobs.len();

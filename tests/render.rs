@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use promsidecar::manifest;
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::violation::Violation;
 use promsidecar::template::{Settings, Template, render, validate};
@@ -37,7 +38,7 @@ fn every_template_renders_as_its_golden_says() {
         let agent =
             judge(&folder).unwrap_or_else(|violations| unreachable!("{}: {violations:#?}", folder.display()));
         let selection = monitored(&folder, &agent, "team-a");
-        let text = render::render(&agent, "team-a", &selection.jobs);
+        let text = render::render(&agent, "team-a", &selection);
         compare(&folder.join("prometheus.yml"), Some(&text), &mut wrong);
         let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
         let warnings = agent
@@ -130,8 +131,8 @@ proptest! {
         let template = Template::read(&object, &settings).expect("the object has a name");
         match validate::validate(&template, &settings) {
             Ok(agent) => {
-                let text = render::render(&agent, "team-a", &[]);
-                prop_assert_eq!(&text, &render::render(&agent, "team-a", &[]));
+                let text = render::render(&agent, "team-a", &Selection::default());
+                prop_assert_eq!(&text, &render::render(&agent, "team-a", &Selection::default()));
                 let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
                 prop_assert_eq!(&parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations");
             }

@@ -180,7 +180,7 @@ fn to_json((template, outcome): &Outcome<'_>) -> Value {
 
 impl Rendered<'_> {
     fn text(&self) -> String {
-        render::render(self.agent, self.namespace, &self.selection.jobs)
+        render::render(self.agent, self.namespace, &self.selection)
     }
 
     /// The object that the pods of the namespace mount.

@@ -217,6 +217,14 @@ fn relabelings(
     rules
 }
 
+/// Rules that leave to the monitor the ports that it scrapes, for the job over the hints of pods.
+pub(super) fn hinted(monitor: &PodMonitor) -> Vec<Relabel> {
+    let Some(pods) = &monitor.spec.selector else { return Vec::new() };
+    let endpoints = monitor.spec.pod_metrics_endpoints.iter();
+    let port = |endpoint| port(endpoint, &Path::root("spec"), &mut Findings::default()).0;
+    endpoints.flat_map(|endpoint| selector::drops(pods, port(endpoint).as_ref())).collect()
+}
+
 /// The rule that keeps the endpoint's port, and the value of the label `endpoint`. Upstream takes the first of three fields
 /// for the one, and for the other knows two of them.
 fn port(

@@ -10,7 +10,7 @@ use super::job::{self, Checked};
 use super::podmonitor::{MonitorId, PodMonitor};
 use super::selector;
 use crate::template::agent::{Agent, FileReference, IgnoredField};
-use crate::template::prometheus::ScrapeConfig;
+use crate::template::prometheus::{Relabel, ScrapeConfig};
 use crate::template::violation::{Path, Rule, Violation, Warning};
 
 /// Label that the API server sets on every Namespace.
@@ -28,6 +28,8 @@ pub struct Monitors {
 pub struct Selection {
     /// Complete jobs, by monitor and endpoint.
     pub jobs: Vec<ScrapeConfig>,
+    /// Rules by which the pods' hints are left to the monitors that scrape the same port.
+    pub hinted: Vec<Relabel>,
     /// Files of the jobs, from objects of the pods' namespace. An agent runs without them.
     pub files: BTreeSet<FileReference>,
     /// Monitors that the jobs are of.
@@ -137,6 +139,7 @@ impl Monitors {
             match judged.and_then(|checked| own_references(checked, &id, namespace)) {
                 Ok(Checked { jobs, files, ignored, warnings, references: _ }) => {
                     selection.jobs.extend(jobs);
+                    selection.hinted.extend(job::hinted(monitor));
                     selection.files.extend(files);
                     selection.taken.push(Taken { id, ignored, warnings });
                 }

@@ -99,6 +99,31 @@ pub(super) fn rules(selector: &LabelSelector) -> Vec<Relabel> {
     labels.chain(expressions).collect()
 }
 
+/// Label for what a selector excludes; it begins so that it ends with relabeling.
+const EXCLUDED: &str = "__tmp_promsidecar_excluded";
+
+/// Rules that drop targets which a selector takes, on the port that `port` keeps.
+pub(super) fn drops(selector: &LabelSelector, port: Option<&Relabel>) -> Vec<Relabel> {
+    // An empty value removes the label that an earlier selector may have left.
+    let mut drops = vec![Relabel::set(EXCLUDED, "")];
+    let (mut sources, mut regexes) = (Vec::new(), Vec::new());
+    for rule in rules(selector).into_iter().chain(port.cloned()) {
+        if rule.action == Some("drop") {
+            let (target_label, replacement) = (Some(EXCLUDED.to_owned()), Some("true".to_owned()));
+            drops.push(Relabel { target_label, replacement, action: None, ..rule });
+        } else {
+            sources.extend(rule.source_labels.0);
+            regexes.push(format!("(?:{})", rule.regex.unwrap_or_default()));
+        }
+    }
+    // It closes the list: nothing is excluded.
+    sources.push(EXCLUDED.to_owned());
+    regexes.push(String::new());
+    let regex = Some(regexes.join(";"));
+    drops.push(Relabel { source_labels: Flow(sources), regex, action: Some("drop"), ..Relabel::default() });
+    drops
+}
+
 fn by_value(key: &str, values: &[String], action: &'static str) -> Relabel {
     let key = sanitise(key);
     let values: Vec<_> = values.iter().map(|value| value.replace('.', r"\.")).collect();

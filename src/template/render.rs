@@ -1,11 +1,11 @@
 //! Rendering: from a validated [`Agent`] to the text of `prometheus.yml`. PURE.
 //!
-//! Input: the agent, the namespace of the pods, and the jobs of the monitors that apply there
-//! ([`crate::monitors::selection::Selection::jobs`]). Output: YAML, equal bytes for equal input. It holds no secret: credentials
+//! Input: the agent, the namespace of the pods, and the monitors that apply there. Output: YAML, equal bytes for equal input. It holds no secret: credentials
 //! are paths relative to the file's own directory.
 
 use super::agent::Agent;
 use super::prometheus::{Config, Global, Relabel, RemoteWrite, ScrapeConfig};
+use crate::monitors::selection::Selection;
 use crate::names;
 
 mod digits;
@@ -13,9 +13,9 @@ pub(crate) mod identity;
 pub(crate) mod jobs;
 
 /// The configuration of the template's agents in one namespace.
-pub fn config(agent: &Agent, namespace: &str, monitored: &[ScrapeConfig]) -> Config {
-    let mut scrape_configs = jobs::jobs(agent, namespace);
-    scrape_configs.extend_from_slice(monitored);
+pub fn config(agent: &Agent, namespace: &str, monitors: &Selection) -> Config {
+    let mut scrape_configs = jobs::jobs(agent, namespace, &monitors.hinted);
+    scrape_configs.extend_from_slice(&monitors.jobs);
     let identity = identity::write_rules(&scrape_configs);
     let mut global: Global = agent.config.global.clone();
     // Environment is expanded in external labels and nowhere else; write rules move the values and drop these labels.
@@ -38,8 +38,8 @@ fn with_identity(write: &RemoteWrite, identity: &[Relabel]) -> RemoteWrite {
 }
 
 /// The text of the configuration.
-pub fn render(agent: &Agent, namespace: &str, monitored: &[ScrapeConfig]) -> String {
-    to_yaml(&config(agent, namespace, monitored))
+pub fn render(agent: &Agent, namespace: &str, monitors: &Selection) -> String {
+    to_yaml(&config(agent, namespace, monitors))
 }
 
 fn to_yaml(config: &Config) -> String {

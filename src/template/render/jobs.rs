@@ -26,8 +26,8 @@ const FALLBACK_PROTOCOL: &str = "PrometheusText0.0.4";
 /// Where an agent may scrape: its own pod.
 const OWN_POD: &str = r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?";
 
-/// Every job of the agent but those of monitors.
-pub(super) fn jobs(agent: &Agent, namespace: &str) -> Vec<Job> {
+/// Every job of the agent but those of monitors; `hinted` are rules for the pod's hints.
+pub(super) fn jobs(agent: &Agent, namespace: &str, hinted: &[Relabel]) -> Vec<Job> {
     let own = agent.self_monitor.then(|| own(agent));
     let global = &agent.config.global;
     let times = (global.scrape_interval, global.scrape_timeout);
@@ -38,12 +38,13 @@ pub(super) fn jobs(agent: &Agent, namespace: &str) -> Vec<Job> {
         limits: agent.config.job_limits.clone(),
         ..frame(job, times, enforced)
     };
-    [annotations(agent)].into_iter().chain(own).map(framed).collect()
+    [annotations(agent, hinted)].into_iter().chain(own).map(framed).collect()
 }
 
-/// The pod's hints by annotation.
-fn annotations(agent: &Agent) -> Job {
+/// The pod's hints by annotation, where no monitor says what to scrape.
+fn annotations(agent: &Agent, hinted: &[Relabel]) -> Job {
     let mut relabel_configs = vec![Relabel::keep(names::META_SOURCE, names::SOURCE_ANNOTATION)];
+    relabel_configs.extend_from_slice(hinted);
     relabel_configs.extend(hinted_times(agent));
     relabel_configs.extend(pod_labels(agent));
     Job {

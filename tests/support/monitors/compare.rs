@@ -92,7 +92,7 @@ pub(crate) fn compare(template: &Value, monitors: &[Value], fired: &mut Fired) -
     let theirs = jobs(&config);
     for (namespace, _) in NAMESPACES {
         let selection = known.select(&agent, namespace);
-        let ours = jobs(&parsed(&render::render(&agent, namespace, &selection.jobs)));
+        let ours = jobs(&parsed(&render::render(&agent, namespace, &selection)));
         for monitor in monitors {
             // One side alone has no job; why is said above.
             let elsewhere = everywhere.rejected.iter().any(|rejected| rejected.id.to_string() == id(monitor));
@@ -249,7 +249,7 @@ fn refused_by_others(template: &Value, monitor: &Value) -> Option<&'static str> 
 pub(crate) fn globals(template: &Value, fired: &mut Fired) -> Vec<String> {
     let _ = &fired;
     let agent = agent_of(template);
-    let mut ours = parsed(&render::render(&agent, "shop", &[]))["global"].clone();
+    let mut ours = parsed(&render::render(&agent, "shop", &Selection::default()))["global"].clone();
     let mut theirs = parsed(&upstream(template, &[]).config)["global"].clone();
     if let Some(labels) = ours["external_labels"].as_object_mut() {
         labels.retain(|name, _| !name.starts_with(names::INTERNAL_LABEL_PREFIX));
