@@ -33,8 +33,8 @@ pub struct Args {
     /// Address of /livez, /readyz and /metrics, plain HTTP.
     #[arg(long, env = "PROMSIDECAR_ADMIN_LISTEN", default_value = "0.0.0.0:8081", value_name = "ADDRESS:PORT", value_parser = values::listen)]
     admin_listen: SocketAddr,
-    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent` and Namespace objects, in place of a cluster's; changes
-    /// are followed. An object without a namespace is in `default`.
+    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent`, `PodMonitor` and Namespace objects, in place of a
+    /// cluster's; changes are followed. An object without a namespace is in `default`.
     #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,
     /// Kubeconfig of the cluster whose templates and namespaces are followed. [default: that of the pod, or of kubectl]
