@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod controller;
 pub mod manifest;
 pub mod metrics;
+pub mod monitors;
 pub mod mounted;
 pub mod names;
 pub mod shutdown;

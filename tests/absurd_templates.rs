@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use promsidecar::manifest;
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::render;
 use promsidecar::template::violation::Violation;
@@ -89,7 +90,7 @@ fn sound(judged: &Result<Agent, Vec<Violation>>, what: &str) {
                 .warnings
                 .iter()
                 .for_each(|warning| line(&format!("{}: {}", warning.path, warning.text)));
-            let text = render::render(agent, "team-a");
+            let text = render::render(agent, "team-a", &Selection::default());
             let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
             assert_eq!(parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations", "{what}");
         }

@@ -372,3 +372,25 @@ fn colour_and_alignment_are_for_terminals() {
     assert_eq!(first(on_terminal("NO_COLOR=1")), format!("not-requested{spaces}nobody asked for an agent"));
     assert_eq!(first(text(&run(&["explain"]).stdout).to_owned()), "not-requested\tnobody asked for an agent");
 }
+
+#[test]
+fn monitors_that_cannot_be_used_are_told_on_standard_error_and_cost_nothing_else() {
+    for command in ["inject", "diff", "explain"] {
+        let output =
+            run(&[command, "-f", "examples/deployment.yaml", "--templates", "tests/cli/monitors.yaml"]);
+        let lines: Vec<_> = text(&output.stderr).lines().filter(|line| line.contains("PodMonitor")).collect();
+        let [line] = lines[..] else { unreachable!("{command}: {lines:?}") };
+        let start = "template team-a/shop: rejected: PodMonitor team-a/slow: \
+                     spec.podMetricsEndpoints[0].scrapeTimeout: ";
+        assert!(line.starts_with(start), "{command}: {line}");
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {:?}", output.status);
+    }
+    // Two of the same name are a mistake.
+    let twice = tempfile::tempdir().unwrap();
+    for name in ["a.yaml", "b.yaml"] {
+        fs::copy(root().join("tests/cli/monitors.yaml"), twice.path().join(name)).unwrap();
+    }
+    let output = run(&["validate", "-f", &twice.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("PodMonitor team-a/web was already defined"), "{output:?}");
+}

@@ -15,6 +15,7 @@ use control_plane::https::{get, until};
 use control_plane::injector::{Program, asking_pod, pods};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::monitors::selection::Selection;
 use promsidecar::names;
 use promsidecar::template::agent::TemplateId;
 use promsidecar::template::{Settings, Template, render, validate};
@@ -49,7 +50,7 @@ async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> Str
     let object = stored(plane, id).await;
     let settings = Settings::default();
     let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    render::render(&agent, namespace)
+    render::render(&agent, namespace, &Selection::default())
 }
 
 async fn stored(plane: &ControlPlane, id: &TemplateId) -> Value {

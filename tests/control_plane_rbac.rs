@@ -252,7 +252,7 @@ fn refused(name: &str) -> Value {
     })
 }
 
-/// Waits for an Event about a ReplicaSet of such a Deployment.
+/// Waits for an Event about a `ReplicaSet` of such a Deployment.
 async fn told(plane: &ControlPlane, what: &str, so: impl Fn(&Value) -> bool) {
     until(what, || async {
         let events = plane.api.list("/apis/events.k8s.io/v1/namespaces/refused/events").await;

@@ -16,6 +16,7 @@ use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
 use promsidecar::controller::fleet::Counts;
 use promsidecar::metrics::Metrics;
+use promsidecar::monitors::fields as monitors;
 use promsidecar::template::Settings;
 use promsidecar::template::api::fields::{FIELDS, Verdict};
 use promsidecar::{names, workload};
@@ -174,6 +175,38 @@ fn template_fields() -> String {
         writeln!(out, "| `{}` | {verdict} | {why} |", field.name).expect("a string takes every write");
     }
     out
+}
+
+fn monitor_fields(table: &[monitors::Field]) -> String {
+    let mut out = String::from("| field | verdict | what differs |\n| --- | --- | --- |\n");
+    for field in table {
+        let (verdict, why) = match field.verdict {
+            monitors::Verdict::Honoured(note) => ("honoured", note),
+            monitors::Verdict::Ignored(why) => ("ignored", why),
+            monitors::Verdict::Rejected(why) => ("rejected", why),
+        };
+        writeln!(out, "| `{}` | {verdict} | {why} |", field.name).expect("a string takes every write");
+    }
+    out
+}
+
+#[test]
+fn the_fields_of_a_monitor_are_those_of_the_tables() {
+    let path = root().join("docs/monitors.md");
+    let text = read("docs/monitors.md");
+    let mut tables = text.split("\n| field | verdict | what differs |\n");
+    let before = tables.next().expect("a text has a beginning");
+    let written = [&monitors::SPEC[..], &monitors::ENDPOINT[..]].map(monitor_fields);
+    let mut expected = before.to_owned();
+    for (part, table) in tables.zip(written) {
+        let after = part.split_once("\n\n").map_or("", |(_, after)| after);
+        let more = if after.is_empty() { String::new() } else { format!("\n{after}") };
+        expected.extend(["\n", &table, &more]);
+    }
+    let mut wrong = Vec::new();
+    compare(&path, Some(&expected), &mut wrong);
+    assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test docs\n{}", wrong.join("\n"));
+    assert_eq!(text.matches("| field | verdict |").count(), 2, "docs/monitors.md has two tables");
 }
 
 #[test]

@@ -19,13 +19,16 @@ use promsidecar::template::violation::Violation;
 use promsidecar::template::{Settings, Template, render, validate};
 use promsidecar::{manifest, names};
 use serde_json::{Value, json};
-use support::golden::folders;
+use support::golden::{folders, monitored};
+use support::monitors::compare::{agent_of, monitors_of};
+use support::monitors::generate::{Dice, cluster};
+use support::monitors::objects::NAMESPACES;
 use tools::{default_version, versions};
 
 /// Fewer goldens than this means that they were not found, not that there are none.
-const FEWEST_GOLDENS: usize = 16;
+const FEWEST_GOLDENS: usize = 17;
 /// Every one of them for every version.
-const FEWEST_RENDERED: usize = 64;
+const FEWEST_RENDERED: usize = 68;
 
 /// Folders of the goldens.
 fn goldens() -> Vec<PathBuf> {
@@ -74,7 +77,8 @@ fn every_template_rendered_for_a_version_is_accepted_by_promtool_of_that_version
     for folder in goldens() {
         for version in versions() {
             let agent = agent(&folder, Some(&version)).unwrap();
-            if let Err(output) = check(&version, &render::render(&agent, "team-a")) {
+            let selection = monitored(&folder, &agent, "team-a");
+            if let Err(output) = check(&version, &render::render(&agent, "team-a", &selection)) {
                 refused.push(format!("{} by {version}:\n{output}", folder.display()));
             }
             rendered += 1;
@@ -83,6 +87,32 @@ fn every_template_rendered_for_a_version_is_accepted_by_promtool_of_that_version
     assert!(refused.is_empty(), "{}", refused.join("\n"));
     println!("{rendered} configurations");
     assert!(rendered >= FEWEST_RENDERED, "{rendered}");
+}
+
+#[test]
+fn jobs_of_generated_monitors_are_accepted_by_promtool_of_their_version() {
+    let (mut dice, mut refused) = (Dice(30), Vec::new());
+    let mut checked: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..160 {
+        let (template, monitors) = cluster(&mut dice);
+        let agent = agent_of(&template);
+        let known = monitors_of(&monitors);
+        for (namespace, _) in NAMESPACES {
+            let selection = known.select(&agent, namespace);
+            if selection.jobs.is_empty() {
+                continue;
+            }
+            let version = agent.version.to_string();
+            if let Err(output) = check(&version, &render::render(&agent, namespace, &selection)) {
+                refused.push(format!("{monitors:?} by {version}:\n{output}"));
+            }
+            *checked.entry(version).or_default() += selection.jobs.len();
+        }
+    }
+    println!("jobs of monitors: {checked:?}");
+    assert!(refused.is_empty(), "{} refused, first:\n{}", refused.len(), refused[0]);
+    assert_eq!(checked.keys().cloned().collect::<BTreeSet<_>>(), versions().into_iter().collect());
+    assert!(checked.values().all(|jobs| *jobs >= 20), "{checked:?}");
 }
 
 #[test]

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use promsidecar::manifest;
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::violation::Violation;
 use promsidecar::template::{Settings, Template, render, validate};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use support::golden::{compare, folders};
+use support::golden::{compare, folders, monitored};
 
 fn root(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(below)
@@ -36,14 +37,18 @@ fn every_template_renders_as_its_golden_says() {
     for folder in folders(&root("render")) {
         let agent =
             judge(&folder).unwrap_or_else(|violations| unreachable!("{}: {violations:#?}", folder.display()));
-        compare(&folder.join("prometheus.yml"), Some(&render::render(&agent, "team-a")), &mut wrong);
+        let selection = monitored(&folder, &agent, "team-a");
+        let text = render::render(&agent, "team-a", &selection);
+        compare(&folder.join("prometheus.yml"), Some(&text), &mut wrong);
         let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
         let warnings = agent
             .config
             .warnings
             .iter()
             .map(|warning| format!("warning: {}: {}", warning.path, warning.text));
-        let notes = lines(render::derived_lines(&agent).into_iter().chain(ignored).chain(warnings));
+        let notes = lines(
+            render::derived_lines(&agent).into_iter().chain(ignored).chain(warnings).chain(selection.notes()),
+        );
         compare(
             &folder.join("notes.txt"),
             Some(&notes).filter(|notes| !notes.is_empty()).map(|notes| &**notes),
@@ -126,8 +131,8 @@ proptest! {
         let template = Template::read(&object, &settings).expect("the object has a name");
         match validate::validate(&template, &settings) {
             Ok(agent) => {
-                let text = render::render(&agent, "team-a");
-                prop_assert_eq!(&text, &render::render(&agent, "team-a"));
+                let text = render::render(&agent, "team-a", &Selection::default());
+                prop_assert_eq!(&text, &render::render(&agent, "team-a", &Selection::default()));
                 let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
                 prop_assert_eq!(&parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations");
             }

@@ -72,9 +72,12 @@ fn the_full_specification_is_valid_and_has_every_field_that_the_model_reads() {
         let objects = items.into_iter().filter_map(|item| item.pointer(below)?.as_object());
         objects.flat_map(|object| object.keys().map(String::as_str)).collect()
     };
-    let types: [(BTreeSet<&str>, &str); 20] = [
+    let types: [(BTreeSet<&str>, &str); 23] = [
         (fields::<api::PrometheusAgentSpec>(), ""),
         (fields::<api::Argument>(), "/additionalArgs/*"),
+        (fields::<api::ObjectReference>(), "/excludedFromEnforcement/*"),
+        (fields::<api::ScrapeClass>(), "/scrapeClasses/*"),
+        (fields::<api::AttachMetadata>(), "/scrapeClasses/0/attachMetadata"),
         (fields::<api::Runtime>(), "/runtime"),
         (fields::<api::LabelSelector>(), "/podMonitorSelector"),
         (fields::<api::LabelSelectorRequirement>(), "/podMonitorSelector/matchExpressions/*"),

@@ -25,6 +25,8 @@ pub(super) enum Hole {
     RestartPolicy,
     /// `,"optional":true`, or nothing: sources without which an agent exits.
     Optional,
+    /// `,{…}` for each object that monitors of the pod's namespace refer to, or nothing.
+    MonitorFiles,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,8 +75,21 @@ impl Fragment {
         }
     }
 
-    /// The parts with their holes by name, for hashing: equal for equal fragments and only for those.
+    /// The parts with their holes by name, for hashing: equal for equal fragments and only for those. What monitors put in
+    /// has a hash of its own.
     pub(super) fn fingerprint(&self) -> Value {
-        serde_json::to_value(&self.parts).expect("invariant: texts and names serialise")
+        let mut whole = Self::default();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => {
+                    whole.text(text);
+                }
+                Part::Hole(Hole::MonitorFiles) => {}
+                Part::Hole(hole) => {
+                    whole.hole(*hole);
+                }
+            }
+        }
+        serde_json::to_value(&whole.parts).expect("invariant: texts and names serialise")
     }
 }

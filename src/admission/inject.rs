@@ -35,11 +35,11 @@ pub fn build(
     pod: &PodView<'_>,
     required: bool,
 ) -> Result<Injected, Refusal> {
-    let sidecar = injection.sidecar.for_pod(pod, injection.namespace, injection.mode, required);
+    let sidecar = injection.sidecar.for_pod(pod, (namespace, injection.namespace), injection.mode, required);
     let timing =
         Timing::within(&injection.hints, injection.sidecar.scrape_interval, injection.sidecar.scrape_timeout);
     let mut patch = Patch::new(pod);
-    let status = status(injection, pod, &patch);
+    let status = status(injection, namespace, pod, &patch);
 
     let spent = annotations_size(pod)
         + extra_annotations(pod).map(|(key, value)| key.len() + value.len()).sum::<usize>();
@@ -61,7 +61,7 @@ pub fn build(
         return Err(internal(&format_args!("{path} is not what Kubernetes documents")));
     }
     write(&mut patch, pod, &sidecar, injection.mode, &status, &targets).map_err(|error| internal(&error))?;
-    Ok(Injected { patch: patch.finish(), warnings: warnings(injection, pod, timing) })
+    Ok(Injected { patch: patch.finish(), warnings: warnings(injection, namespace, pod, timing) })
 }
 
 fn internal(error: &impl std::fmt::Display) -> Refusal {
@@ -112,7 +112,7 @@ fn annotations_size(pod: &PodView<'_>) -> usize {
     staying.map(|(key, value)| key.len() + value.len()).sum()
 }
 
-fn status(injection: &Injection<'_>, pod: &PodView<'_>, patch: &Patch) -> String {
+fn status(injection: &Injection<'_>, namespace: &str, pod: &PodView<'_>, patch: &Patch) -> String {
     let parents = [Parent::Labels, Parent::Annotations, Parent::Volumes, list(injection.mode)];
     let created: BTreeMap<Parent, Was> = parents
         .into_iter()
@@ -124,7 +124,7 @@ fn status(injection: &Injection<'_>, pod: &PodView<'_>, patch: &Patch) -> String
         version: status::VERSION,
         template: injection.entry.id.to_string(),
         generation: injection.sidecar.generation,
-        hash: &injection.sidecar.hash,
+        hash: injection.sidecar.hash_in(namespace),
         injector: env!("CARGO_PKG_VERSION"),
         mode: injection.mode,
         added: status::Added {
@@ -139,10 +139,10 @@ fn status(injection: &Injection<'_>, pod: &PodView<'_>, patch: &Patch) -> String
 }
 
 /// What the owner of an injected pod should know.
-fn warnings(injection: &Injection<'_>, pod: &PodView<'_>, timing: Timing) -> Vec<String> {
+fn warnings(injection: &Injection<'_>, namespace: &str, pod: &PodView<'_>, timing: Timing) -> Vec<String> {
     let mut warnings = Vec::new();
     let shares = pod.spec.value().and_then(|spec| spec.share_process_namespace.value()) == Some(&true);
-    if shares && injection.sidecar.has_credentials() {
+    if shares && injection.sidecar.has_credentials(namespace) {
         warnings.push(
             "shareProcessNamespace lets the pod's other containers read the agent's credentials".to_owned(),
         );

@@ -80,6 +80,17 @@ pub struct Sidecar {
     wal_limit: Quantity,
     container: Fragment,
     volumes: Vec<(String, Fragment)>,
+    /// What monitors add, by namespace of the pods.
+    monitored: BTreeMap<String, Monitored>,
+}
+
+/// What the monitors of a namespace add to its pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Monitored {
+    /// Sources of the projected volume, each with a comma before it.
+    sources: String,
+    /// Hash of the pod-level part with them.
+    hash: String,
 }
 
 /// The per-pod choices of one sidecar.
@@ -88,6 +99,7 @@ pub struct SidecarFor<'a> {
     sidecar: &'a Sidecar,
     mode: Mode,
     required: bool,
+    monitor_files: &'a str,
     flush_millis: u64,
     port: Option<u16>,
     uid: i64,
@@ -120,7 +132,30 @@ impl Sidecar {
             wal_limit,
             container,
             volumes,
+            monitored: BTreeMap::new(),
         }
+    }
+
+    /// Adds the files that monitors of a namespace refer to; they are mounted in that namespace's pods alone.
+    pub fn set_monitor_files(&mut self, agent: &Agent, namespace: &str, files: &BTreeSet<FileReference>) {
+        // The same path twice would be refused, and the template's may be essential.
+        let taken: BTreeSet<_> = agent.files.iter().map(FileReference::path).collect();
+        let mut sources = Fragment::default();
+        file_sources(files.iter().filter(|file| !taken.contains(&file.path())), &mut sources);
+        let mut text = Vec::new();
+        sources.write(&mut text, |_, _| {});
+        let sources = String::from_utf8_lossy(&text).into_owned();
+        if sources.is_empty() {
+            self.monitored.remove(namespace);
+        } else {
+            let hash = hex(&Sha256::digest(format!("{}{sources}", self.hash)), 8);
+            self.monitored.insert(namespace.to_owned(), Monitored { sources, hash });
+        }
+    }
+
+    /// Hash of the pod-level part for pods of a namespace.
+    pub fn hash_in(&self, namespace: &str) -> &str {
+        self.monitored.get(namespace).map_or(&self.hash, |monitored| &monitored.hash)
     }
 
     /// The mode on a cluster that runs native sidecars, or does not.
@@ -143,16 +178,16 @@ impl Sidecar {
         self.volumes.iter().map(|(name, _)| &**name)
     }
 
-    /// Whether Secrets or `ConfigMap`s are mounted or read.
-    pub fn has_credentials(&self) -> bool {
-        !self.objects.is_empty()
+    /// Whether Secrets or `ConfigMap`s are mounted or read by pods of a namespace.
+    pub fn has_credentials(&self, namespace: &str) -> bool {
+        !self.objects.is_empty() || self.monitored.contains_key(namespace)
     }
 
-    /// Makes the choices for one pod.
+    /// Makes the choices for one pod of a namespace.
     pub fn for_pod<'a>(
         &'a self,
         pod: &PodView<'_>,
-        namespace: &NamespaceMeta,
+        (name, namespace): (&str, &NamespaceMeta),
         mode: Mode,
         required: bool,
     ) -> SidecarFor<'a> {
@@ -160,6 +195,7 @@ impl Sidecar {
             sidecar: self,
             mode,
             required,
+            monitor_files: self.monitored.get(name).map_or("", |monitored| &monitored.sources),
             flush_millis: (pod.grace_period_seconds().saturating_mul(1000) / 3).min(MAX_FLUSH_MILLIS),
             port: self.fixed_port.then(|| free_port(pod)),
             uid: namespace.first_uid.unwrap_or(DEFAULT_UID),
@@ -223,6 +259,7 @@ impl SidecarFor<'_> {
                     out.extend_from_slice(b",\"optional\":true");
                 }
             }
+            Hole::MonitorFiles => out.extend_from_slice(self.monitor_files.as_bytes()),
         }
     }
 }
@@ -381,7 +418,6 @@ fn volumes(agent: &Agent, wal_limit: Quantity) -> Vec<(String, Fragment)> {
 /// One projected volume: configuration, targets and credentials. Each key keeps its own path, so that kubelet updates
 /// reach the files (through `subPath` they would not).
 fn config_volume(agent: &Agent) -> Fragment {
-    let item = |key: &str, path: &str| json!({"key": key, "path": path});
     let mut out = Fragment::default();
     out.text("{\"name\":")
         .json(names::VOLUME_CONFIG)
@@ -393,8 +429,19 @@ fn config_volume(agent: &Agent) -> Fragment {
         "fieldRef": {"apiVersion": "v1", "fieldPath": format!("metadata.annotations['{}']", names::TARGETS)},
     });
     out.text("{\"downwardAPI\":{\"items\":").json(&[targets]).text("}}");
+    file_sources(&agent.files, &mut out);
+    out.hole(Hole::MonitorFiles).text("]}}");
+    out
+}
+
+fn item(key: &str, path: &str) -> serde_json::Value {
+    json!({"key": key, "path": path})
+}
+
+/// Sources of a projected volume, one an object, each with a comma before it.
+fn file_sources<'a>(files: impl IntoIterator<Item = &'a FileReference>, out: &mut Fragment) {
     let mut sources: BTreeMap<(FileSource, &str, bool), Vec<&FileReference>> = BTreeMap::new();
-    for file in &agent.files {
+    for file in files {
         sources.entry((file.source, &file.name, file.essential)).or_default().push(file);
     }
     for ((source, name, essential), files) in sources {
@@ -411,6 +458,4 @@ fn config_volume(agent: &Agent) -> Fragment {
         }
         out.text("}}");
     }
-    out.text("]}}");
-    out
 }

@@ -3,6 +3,7 @@
 //! Input: flags and a folder of manifests. Output: catalog and policy, as a webhook with the same flags would have them.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -13,13 +14,14 @@ use super::{UsageError, input, values};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::manifest::Document;
+use crate::monitors::podmonitor;
 use crate::store::{compile, documents};
 use crate::template::agent::TemplateId;
 
 /// Flags of the cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClusterArgs {
-    /// Folder or file with `PrometheusAgents` and Namespaces.
+    /// Folder or file with `PrometheusAgents`, `PodMonitors` and Namespaces.
     #[arg(short, long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR")]
     pub templates: Option<PathBuf>,
     /// Namespace of objects that name none. [default: default]
@@ -59,6 +61,9 @@ impl ClusterArgs {
         if let Some(problem) = built.problems.first() {
             bail!("{}: document {}: {}", problem.file, problem.document, problem.message);
         }
+        for note in &built.notes {
+            writeln!(std::io::stderr(), "{note}")?;
+        }
         if self.templates.is_none() && built.catalog.templates().next().is_none() {
             let message =
                 "--templates is not set: name a folder with PrometheusAgent and Namespace manifests";
@@ -68,13 +73,13 @@ impl ClusterArgs {
     }
 }
 
-/// Kind, namespace and name of a template or Namespace.
+/// Kind, namespace and name of a template, monitor or Namespace.
 fn identity(document: &Document) -> Option<(String, TemplateId)> {
     let kind = document.kind();
     let mut id = compile::template_id(document.object.get("metadata")?);
     match kind {
         "Namespace" => id.namespace.clear(),
-        crate::template::KIND => {}
+        crate::template::KIND | podmonitor::KIND => {}
         _ => return None,
     }
     Some((kind.to_owned(), id))

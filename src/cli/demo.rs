@@ -20,6 +20,7 @@ use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::manifest;
 use crate::metrics::Metrics;
+use crate::monitors::selection::Selection;
 use crate::shutdown::{Shutdown, Signals, Supervisor};
 use crate::store::Store;
 use crate::store::documents;
@@ -111,7 +112,7 @@ fn configuration(settings: &Settings) -> anyhow::Result<String> {
     let document = documents.first().context("examples/template.yaml is empty")?;
     let template = Template::read(&document.object, settings).context("examples/template.yaml")?;
     match validate::validate(&template, settings) {
-        Ok(agent) => Ok(render::render(&agent, &agent.id.namespace)),
+        Ok(agent) => Ok(render::render(&agent, &agent.id.namespace, &Selection::default())),
         Err(violations) => {
             let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
             bail!("the example template is not valid with these settings: {}", violations.join("; "))

@@ -1,6 +1,6 @@
 //! `promsidecar render`: the Prometheus configuration that a template means, alone or as the ConfigMap that carries it.
 //!
-//! Input: a manifest with templates. Output: one `prometheus.yml` or ConfigMap a template; what was derived, ignored or
+//! Input: a manifest with templates and monitors. Output: one `prometheus.yml` or ConfigMap a template; what was derived, ignored or
 //! doubtful goes to its head as comments, so that the text stays a valid file.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use super::templates::{self, Judged};
 use super::{UsageError, input, values};
 use crate::admission::catalog::AllowedNamespaces;
 use crate::admission::sidecar::config_map_name;
+use crate::monitors::selection::Selection;
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
 use crate::template::violation::Violation;
@@ -25,7 +26,7 @@ use crate::template::{Template, render};
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifest or folder of manifests with the template; - reads standard input.
+    /// Manifest or folder of manifests with the template, `PodMonitors` and Namespaces; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
     /// Namespace of the pods. [default: the template's]
@@ -59,11 +60,12 @@ struct Rendered<'a> {
     agent: &'a Agent,
     namespace: &'a str,
     settings: &'a SettingsArgs,
+    selection: Selection,
 }
 
 /// Runs the command; output goes to `out`. Exit code 1 where a template is invalid.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let mut judged = templates::judge(&args.filename, &args.settings.to_settings())?;
+    let (mut judged, monitors) = templates::judge(&args.filename, &args.settings.to_settings())?;
     if let Some(wanted) = &args.template {
         let found: Vec<_> = judged.iter().map(|judged| judged.template.id.to_string()).collect();
         judged.retain(|judged| judged.template.id == *wanted);
@@ -75,7 +77,10 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let namespace = args.configmap.as_deref().or(args.namespace.as_deref());
     let outcomes = judged.iter().map(|Judged { template, outcome, .. }| {
         let namespace = namespace.unwrap_or(&template.id.namespace);
-        let rendered = |agent| Rendered { template, agent, namespace, settings: &args.settings };
+        let rendered = |agent| {
+            let selection = monitors.select(agent, namespace);
+            Rendered { template, agent, namespace, settings: &args.settings, selection }
+        };
         (template, outcome.as_deref().map(rendered))
     });
     let outcomes: Vec<_> = outcomes.collect();
@@ -175,7 +180,7 @@ fn to_json((template, outcome): &Outcome<'_>) -> Value {
 
 impl Rendered<'_> {
     fn text(&self) -> String {
-        render::render(self.agent, self.namespace)
+        render::render(self.agent, self.namespace, &self.selection)
     }
 
     /// The object that the pods of the namespace mount.
@@ -219,6 +224,7 @@ impl Rendered<'_> {
         lines.extend(ignored.map(|field| format!("ignored: {}: {}", field.path, field.why)));
         let warnings = self.agent.config.warnings.iter();
         lines.extend(warnings.map(|warning| format!("warning: {}: {}", warning.path, warning.text)));
+        lines.extend(self.selection.notes());
         lines
     }
 

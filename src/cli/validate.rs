@@ -1,6 +1,7 @@
-//! `promsidecar validate`: every violation of templates, each with its fix.
+//! `promsidecar validate`: every violation of templates, and of the monitors that they select, each with its fix.
 //!
-//! Input: manifests. Output: a line a finding, or JSON; exit code 1 where a template is invalid.
+//! Input: manifests. Output: a line a finding, or JSON; exit code 1 where a template is invalid or a monitor
+//! rejected.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,13 +13,14 @@ use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
 use super::templates::{self, Judged};
+use crate::monitors::selection::{Monitors, Rejected, Selection};
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifest or folder of manifests with templates; - reads standard input.
+    /// Manifest or folder of manifests with templates, `PodMonitors` and Namespaces; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
     #[command(flatten)]
@@ -30,7 +32,8 @@ pub struct Args {
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = args.settings.to_settings();
-    let judged = templates::judge(&args.filename, &settings)?;
+    let (judged, monitors) = templates::judge(&args.filename, &settings)?;
+    let judged: Vec<_> = judged.into_iter().map(|judged| (selected(&judged, &monitors), judged)).collect();
     match args.output.output {
         Format::Json => output::json(out, &judged.iter().map(to_json).collect::<Vec<_>>())?,
         Format::Text => {
@@ -39,10 +42,21 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::from(u8::from(judged.iter().any(|judged| judged.outcome.is_err()))))
+    let bad =
+        judged.iter().any(|(selection, judged)| judged.outcome.is_err() || !selection.rejected.is_empty());
+    Ok(ExitCode::from(u8::from(bad)))
 }
 
-fn write_text(judged: &Judged, controller_id: &str, out: &mut impl Write) -> anyhow::Result<()> {
+/// The monitors of a template that is valid.
+fn selected(judged: &Judged, monitors: &Monitors) -> Selection {
+    judged.outcome.as_ref().map_or_else(|_| Selection::default(), |agent| monitors.select_everywhere(agent))
+}
+
+fn write_text(
+    (selection, judged): &(Selection, Judged),
+    controller_id: &str,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let Judged { file, document, template, outcome } = judged;
     let style = Style::stdout();
     let verdict = match outcome {
@@ -71,12 +85,15 @@ fn write_text(judged: &Judged, controller_id: &str, out: &mut impl Write) -> any
             for warning in &agent.config.warnings {
                 writeln!(out, "  warning: {}: {}", warning.path, warning.text)?;
             }
+            for note in selection.notes() {
+                writeln!(out, "  {note}")?;
+            }
         }
     }
     Ok(())
 }
 
-fn to_json(judged: &Judged) -> Value {
+fn to_json((selection, judged): &(Selection, Judged)) -> Value {
     let Judged { file, document, template, outcome } = judged;
     let violation = |violation: &Violation| {
         json!({
@@ -97,9 +114,19 @@ fn to_json(judged: &Judged) -> Value {
         Ok(agent) => (Vec::new(), ignored(agent), warnings(agent)),
         Err(violations) => (violations.iter().map(violation).collect(), Vec::new(), Vec::new()),
     };
+    let rejected = |Rejected { id, violations }: &Rejected| {
+        let violations: Vec<_> = violations.iter().map(violation).collect();
+        json!({"monitor": id.to_string(), "violations": violations})
+    };
+    let taken: Vec<_> = selection.taken.iter().map(|taken| taken.id.to_string()).collect();
     json!({
         "file": file,
         "document": document,
+        "podMonitors": {
+            "taken": taken,
+            "rejected": selection.rejected.iter().map(rejected).collect::<Vec<_>>(),
+            "notes": selection.notes(),
+        },
         "template": template.id.to_string(),
         "claimed": template.claimed,
         "valid": outcome.is_ok(),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::admission::sidecar::config_map_name;
+use crate::monitors::selection::Selection;
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
 use crate::template::render;
@@ -118,7 +119,7 @@ pub fn plan(
         let found = observed.get(namespace);
         let digests = rendered.of(agent);
         if !found.is_some_and(|found| found.marked && digests.get(*namespace) == Some(&found.digest)) {
-            let content = render::render(agent, namespace);
+            let content = render::render(agent, namespace, &Selection::default());
             if content.len() > render::MAX_BYTES {
                 return Err(TooLarge { bytes: content.len() });
             }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{KEPT, Observed, Rendered, Seen, Step, config_map, digest, next_deletion, plan};
 use crate::admission::sidecar::config_map_name;
+use crate::monitors::selection::Selection;
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
 use crate::template::{Settings, Template, render, validate};
@@ -32,7 +33,7 @@ fn now() -> Timestamp {
 }
 
 fn content(interval: &str) -> String {
-    render::render(&agent(interval), "a")
+    render::render(&agent(interval), "a", &Selection::default())
 }
 
 /// A ConfigMap of ours that has what it should.

@@ -1,16 +1,20 @@
 //! From the documents of many files to one catalog. PURE.
 //!
-//! Input: the readable documents of each file, the settings, and the catalog before. Output: the new catalog, and what is
-//! wrong with single documents; one bad document never costs another.
+//! Input: the readable documents of each file, the settings, and the catalog before. Output: the new catalog, the monitors, and
+//! what is wrong with single documents; one bad document never costs another.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::compile::{compile, template_id};
-use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
 use crate::manifest::Document;
+use crate::monitors::podmonitor::{self, PodMonitor};
+use crate::monitors::selection::Monitors;
 use crate::template::Settings;
+use crate::template::agent::Agent;
 
 /// Namespace of a template whose document names none: that of a kubeconfig without one.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -35,17 +39,21 @@ pub struct Problem {
 /// What became of the documents.
 #[derive(Debug)]
 pub struct Built {
-    /// Every template and namespace.
+    /// Every template and namespace; templates with the files of the monitors that they select.
     pub catalog: Catalog,
     /// What was left out, sorted.
     pub problems: Vec<Problem>,
+    /// What there is to say about the monitors that templates select, a line each.
+    pub notes: Vec<String>,
 }
 
-/// Builds the catalog. Kinds other than `PrometheusAgent` and `Namespace` are passed over, so that a directory of mixed
-/// manifests will do.
+/// Builds the catalog. Kinds other than `PrometheusAgent`, `PodMonitor` and `Namespace` are passed over, so that a directory
+/// of mixed manifests will do.
 pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
     let mut catalog = Catalog::default();
     let mut problems = Vec::new();
+    let mut monitors = Monitors::default();
+    let mut agents: Vec<Agent> = Vec::new();
     let mut seen: HashSet<(&str, String)> = HashSet::new();
     for (file, documents) in files {
         for document in documents {
@@ -57,6 +65,8 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
             let identity = match (document.kind(), document.api_version()) {
                 ("PrometheusAgent", TEMPLATE_API) => ("PrometheusAgent", id.to_string()),
                 ("Namespace", "v1") => ("Namespace", id.name.clone()),
+                // Other groups have kinds of this name.
+                (podmonitor::KIND, podmonitor::API_VERSION) => (podmonitor::KIND, id.to_string()),
                 (kind @ ("PrometheusAgent" | "Namespace"), version) => {
                     let expected = if kind == "Namespace" { "v1" } else { TEMPLATE_API };
                     report(format!("apiVersion {version:?} of kind {kind} is not known; use {expected}"));
@@ -79,17 +89,54 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
                 continue;
             }
             if identity.0 == "Namespace" {
+                monitors.insert_namespace(id.name.clone(), namespace_labels(metadata));
                 catalog.insert_namespace(id.name, namespace(metadata));
+            } else if identity.0 == podmonitor::KIND {
+                match PodMonitor::read(&document.object) {
+                    Ok(monitor) => {
+                        monitors.insert(monitor);
+                    }
+                    Err(error) => report(error.to_string()),
+                }
             } else {
                 let previous = previous.template(&id.namespace, &id.name).map(AsRef::as_ref);
                 match compile(&document.object, settings, previous) {
-                    Ok(compiled) => catalog.insert_template(compiled.entry),
+                    Ok(compiled) => {
+                        agents.extend(compiled.agent);
+                        catalog.insert_template(compiled.entry);
+                    }
                     Err(error) => report(error.to_string()),
                 }
             }
         }
     }
-    Built { catalog, problems }
+    let notes = monitored(&mut catalog, &agents, &monitors);
+    Built { catalog, problems, notes }
+}
+
+/// Gives the templates the files of their monitors, for every namespace that has monitors of its own: nobody else's can refer
+/// to its Secrets.
+fn monitored(catalog: &mut Catalog, agents: &[Agent], monitors: &Monitors) -> Vec<String> {
+    let mut notes = Vec::new();
+    for agent in agents {
+        let told = monitors.select_everywhere(agent).notes();
+        notes.extend(told.into_iter().map(|note| format!("template {}: {note}", agent.id)));
+        let Some(entry) = catalog.template(&agent.id.namespace, &agent.id.name) else { continue };
+        let mut entry = TemplateEntry::clone(entry);
+        let Some(mut sidecar) = entry.sidecar.as_deref().cloned() else { continue };
+        for namespace in monitors.namespaces() {
+            sidecar.set_monitor_files(agent, namespace, &monitors.select(agent, namespace).files);
+        }
+        entry.sidecar = Some(Arc::new(sidecar));
+        catalog.insert_template(entry);
+    }
+    notes
+}
+
+/// Labels of a Namespace.
+pub fn namespace_labels(metadata: &Value) -> BTreeMap<String, String> {
+    let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn namespace(metadata: &Value) -> NamespaceMeta {
@@ -129,6 +176,49 @@ kind: Deployment
         assert_eq!(built.problems, []);
         assert!(built.catalog.template("team-a", "agent").is_some());
         assert_eq!(built.catalog.namespace("team-a").unwrap().inject.as_deref(), Some("agent"));
+    }
+
+    #[test]
+    fn monitors_are_judged_by_the_templates_that_select_them_and_a_bad_one_costs_no_other() {
+        let text = format!(
+            "{TEMPLATE}  annotations: {{operator.prometheus.io/controller-id: promsidecar}}
+spec: {{podMonitorSelector: {{}}}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+spec:
+  selector: {{}}
+  podMetricsEndpoints: [{{authorization: {{credentials: {{name: scrape, key: token}}}}}}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: bad, namespace: team-a}}
+spec: {{selector: {{}}, podMetricsEndpoints: [{{interval: soon}}]}}
+---
+apiVersion: azmonitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: good, namespace: team-a}}
+"
+        )
+        .replace(
+            "metadata: {name: agent, namespace: team-a}\n",
+            "metadata:\n  name: agent\n  namespace: team-a\n",
+        );
+        let built = build(&files(&[("a.yaml", &text)]), &Settings::default(), &Catalog::default());
+        let problems: Vec<_> = built.problems.iter().map(|problem| problem.document).collect();
+        assert_eq!(problems, [5]);
+        let start =
+            "template team-a/agent: rejected: PodMonitor team-a/bad: spec.podMetricsEndpoints[0].interval:";
+        assert!(built.notes.len() == 1 && built.notes[0].starts_with(start), "{:?}", built.notes);
+        let sidecar = built.catalog.template("team-a", "agent").unwrap().sidecar.clone().unwrap();
+        assert!(sidecar.has_credentials("team-a") && !sidecar.has_credentials("team-b"));
+        assert_ne!(sidecar.hash_in("team-a"), sidecar.hash_in("team-b"));
+        assert_eq!(sidecar.hash_in("team-b"), sidecar.hash);
     }
 
     #[test]

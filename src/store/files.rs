@@ -1,4 +1,4 @@
-//! Templates and namespaces from a directory of manifests. IO: reads files, by polling.
+//! Templates, their monitors, and namespaces from a directory of manifests. IO: reads files, by polling.
 //!
 //! Input: every `*.yaml`, `*.yml` and `*.json` of the directory (not of its subdirectories). Output: a [`Store`] that keeps,
 //! for each file, the last version that could be read: a half-written file changes nothing, a file that is gone takes its
@@ -42,6 +42,8 @@ struct State {
     good: Files,
     /// What is wrong with the present bytes of a file, by name.
     unreadable: BTreeMap<String, Problem>,
+    /// What was said about monitors.
+    noted: Vec<String>,
     /// Documents that the last build left out.
     left_out: Vec<Problem>,
     /// What was logged and still holds.
@@ -95,6 +97,10 @@ impl FileStore {
                 tracing::warn!(%directory, "no PrometheusAgent in the directory: no pod gets an agent; put a template there");
             }
             state.left_out = built.problems;
+            for note in built.notes.iter().filter(|note| !state.noted.contains(note)) {
+                tracing::warn!(note, "monitor");
+            }
+            state.noted = built.notes;
             self.catalog.store(Arc::new(built.catalog));
         }
         state.log_problems();

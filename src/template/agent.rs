@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
-use super::prometheus::{Global, Limits, RemoteWrite, Runtime};
+use super::prometheus::{Global, Limits, Relabel, RemoteWrite, Runtime};
 use super::quantity::Quantity;
 use super::version::Version;
 use super::violation::Warning;
@@ -190,6 +190,8 @@ pub struct ConfigParts {
     pub honor_timestamps: Option<bool>,
     /// Pod labels that become target labels, in the form in which discovery spells them.
     pub pod_target_labels: Vec<String>,
+    /// What monitors may refer to by name.
+    pub scrape_classes: Vec<ScrapeClass>,
     /// Label that every series carries with the pod's namespace.
     pub enforced_namespace_label: Option<String>,
     /// Limits that the template does not state.
@@ -198,6 +200,23 @@ pub struct ConfigParts {
     pub warnings: Vec<Warning>,
     /// Secrets and `ConfigMap`s that `env` and `volumes` of the agent read.
     pub referenced_objects: BTreeSet<(FileSource, String)>,
+}
+
+/// What the jobs of monitors of one class have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrapeClass {
+    /// Its name.
+    pub name: String,
+    /// Whether monitors that name none are of this class.
+    pub default: bool,
+    /// Protocol where a response names none that is known.
+    pub fallback_scrape_protocol: Option<&'static str>,
+    /// Relabelings before the monitor's own.
+    pub relabel_configs: Vec<Relabel>,
+    /// Relabelings of series before the monitor's own.
+    pub metric_relabel_configs: Vec<Relabel>,
+    /// Whether the class says how to authenticate, which agents do not do in this version.
+    pub has_credentials: bool,
 }
 
 /// Limits derived from the agent's memory; absent where the template states its own.

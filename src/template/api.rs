@@ -14,6 +14,7 @@ pub mod pod;
 pub mod read;
 pub mod remote_write;
 
+use http::{Authorization, RelabelConfig, TlsConfig};
 use pod::{Container, Resources, StorageSpec, Volume, VolumeMount};
 use remote_write::RemoteWriteSpec;
 
@@ -77,7 +78,11 @@ pub struct PrometheusAgentSpec {
     pub enforced_keep_dropped_targets: Option<u64>,
     pub enforced_body_size_limit: Option<String>,
     pub enforced_namespace_label: Option<String>,
+    pub scrape_classes: Vec<ScrapeClass>,
+    pub excluded_from_enforcement: Vec<ObjectReference>,
+    pub override_honor_labels: Option<bool>,
     pub override_honor_timestamps: Option<bool>,
+    pub ignore_namespace_selectors: Option<bool>,
     pub pod_target_labels: Vec<String>,
 
     pub pod_monitor_selector: Option<LabelSelector>,
@@ -119,6 +124,43 @@ pub struct LabelSelectorRequirement {
     pub operator: String,
     /// Values of `In` and `NotIn`.
     pub values: Vec<String>,
+}
+
+/// One of `scrapeClasses`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[expect(missing_docs, reason = "upstream's names")]
+pub struct ScrapeClass {
+    pub name: String,
+    pub default: Option<bool>,
+    pub fallback_scrape_protocol: Option<String>,
+    pub tls_config: Option<TlsConfig>,
+    pub authorization: Option<Authorization>,
+    pub relabelings: Vec<RelabelConfig>,
+    pub metric_relabelings: Vec<RelabelConfig>,
+    pub attach_metadata: Option<AttachMetadata>,
+}
+
+/// `attachMetadata`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachMetadata {
+    /// Labels of the node.
+    pub node: Option<bool>,
+}
+
+/// One of `excludedFromEnforcement`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectReference {
+    /// API group; empty means upstream's.
+    pub group: String,
+    /// Plural name of the kind.
+    pub resource: String,
+    /// Namespace of the objects.
+    pub namespace: String,
+    /// Name of the one object; empty means all.
+    pub name: String,
 }
 
 /// One of `additionalArgs`.

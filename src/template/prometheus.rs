@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use serde_saphyr::FlowSeq;
+use serde_saphyr::{DoubleQuoted, FlowSeq};
 
 use super::duration::PromDuration;
 
@@ -70,18 +70,63 @@ pub struct Runtime {
 }
 
 /// One of `scrape_configs`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ScrapeConfig {
     pub job_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub honor_labels: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub honor_timestamps: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track_timestamps_staleness: Option<bool>,
     pub file_sd_configs: Vec<FileSd>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_interval: Option<PromDuration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_timeout: Option<PromDuration>,
+    #[serde(skip_serializing_if = "Flow::is_empty")]
+    pub scrape_protocols: Flow,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_scrape_protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_path: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Flow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub follow_redirects: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_http2: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_config: Option<Tls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2>,
     #[serde(flatten)]
     pub limits: Limits,
+    #[serde(flatten)]
+    pub histograms: Histograms,
     pub relabel_configs: Vec<Relabel>,
     pub metric_relabel_configs: Vec<Relabel>,
+}
+
+/// What a job does with histograms.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Histograms {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_native_histograms: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_histogram_bucket_limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_histogram_min_bucket_factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always_scrape_classic_histograms: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convert_classic_histograms_to_nhcb: Option<bool>,
 }
 
 /// One of `file_sd_configs`.
@@ -102,7 +147,21 @@ impl Flow {
 
 impl Serialize for Flow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        FlowSeq(&self.0).serialize(serializer)
+        FlowSeq(self.0.iter().map(|item| FlowItem(item)).collect::<Vec<_>>()).serialize(serializer)
+    }
+}
+
+/// Text in a list on one line, where Go's parser of YAML takes less without quotes than others do, such as `(?x`.
+struct FlowItem<'a>(&'a str);
+
+impl Serialize for FlowItem<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ordinary = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./*".contains(&byte);
+        if self.0.bytes().all(ordinary) {
+            serializer.serialize_str(self.0)
+        } else {
+            DoubleQuoted(self.0).serialize(serializer)
+        }
     }
 }
 

@@ -40,6 +40,12 @@ impl Quantity {
         u64::try_from((self.0 + NANO - 1).div_euclid(NANO)).unwrap_or(0)
     }
 
+    /// The nearest floating-point number.
+    #[expect(clippy::cast_precision_loss, reason = "the nearest number is what is asked for")]
+    pub fn approximate(self) -> f64 {
+        self.0 as f64 / NANO as f64
+    }
+
     /// Whether nothing is stated; the API server treats a zero request like an absent one.
     pub const fn is_zero(self) -> bool {
         self.0 == 0

@@ -1,22 +1,24 @@
 //! Rendering: from a validated [`Agent`] to the text of `prometheus.yml`. PURE.
 //!
-//! Input: the agent and the namespace of the pods. Output: YAML, equal bytes for equal input. It holds no secret: credentials
+//! Input: the agent, the namespace of the pods, and the monitors that apply there. Output: YAML, equal bytes for equal input. It holds no secret: credentials
 //! are paths relative to the file's own directory.
 
 use super::agent::Agent;
 use super::prometheus::{Config, Global, Relabel, RemoteWrite, ScrapeConfig};
+use crate::monitors::selection::Selection;
 use crate::names;
 
 mod digits;
-mod identity;
-mod jobs;
+pub(crate) mod identity;
+pub(crate) mod jobs;
 
 /// Most bytes of a configuration: the API server takes objects of 1 MiB (`MaxSecretSize`), and a ConfigMap has metadata.
 pub const MAX_BYTES: usize = 1024 * 1024 - 16 * 1024;
 
 /// The configuration of the template's agents in one namespace.
-pub fn config(agent: &Agent, namespace: &str) -> Config {
-    let scrape_configs = jobs::jobs(agent, namespace);
+pub fn config(agent: &Agent, namespace: &str, monitors: &Selection) -> Config {
+    let mut scrape_configs = jobs::jobs(agent, namespace, &monitors.hinted);
+    scrape_configs.extend_from_slice(&monitors.jobs);
     let identity = identity::write_rules(&scrape_configs);
     let mut global: Global = agent.config.global.clone();
     // Environment is expanded in external labels and nowhere else; write rules move the values and drop these labels.
@@ -39,8 +41,8 @@ fn with_identity(write: &RemoteWrite, identity: &[Relabel]) -> RemoteWrite {
 }
 
 /// The text of the configuration.
-pub fn render(agent: &Agent, namespace: &str) -> String {
-    to_yaml(&config(agent, namespace))
+pub fn render(agent: &Agent, namespace: &str, monitors: &Selection) -> String {
+    to_yaml(&config(agent, namespace, monitors))
 }
 
 fn to_yaml(config: &Config) -> String {
@@ -59,5 +61,5 @@ pub fn derived_lines(agent: &Agent) -> Vec<String> {
     samples.into_iter().chain(body).collect()
 }
 
-/// A job, for the sources of jobs to come.
+/// One source of targets.
 type Job = ScrapeConfig;

@@ -12,16 +12,19 @@ use super::prometheus::Runtime;
 use super::version::Version;
 use super::violation::{Findings, Path, Rule, Violation};
 use super::{Settings, Template, flags, render};
+use crate::monitors::selection::Selection;
+use crate::monitors::selector;
 use crate::names;
 
 mod azure;
-mod credentials;
-mod global;
-mod http;
+mod classes;
+pub(crate) mod credentials;
+pub(crate) mod global;
+pub(crate) mod http;
 mod object;
 pub(crate) mod pod;
-mod re2;
-mod relabel;
+pub(crate) mod re2;
+pub(crate) mod relabel;
 mod remote_write;
 mod resources;
 pub(crate) mod text;
@@ -44,7 +47,7 @@ pub fn validate(template: &Template, settings: &Settings) -> Result<Agent, Vec<V
         violations.dedup();
         return Err(violations);
     }
-    let bytes = render::render(&agent, LONGEST_NAMESPACE).len();
+    let bytes = render::render(&agent, LONGEST_NAMESPACE, &Selection::default()).len();
     if bytes > render::MAX_BYTES {
         let rule = Rule::Other {
             rule: "is more than the 1032192 bytes that a ConfigMap holds",
@@ -78,12 +81,14 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         global::external_labels(spec, &template.id, &env_names(&extras), legacy, findings);
     let (limits, job_limits, derived) = global::limits(spec, version, resources.memory_limit(), findings);
     global.limits = limits;
+    selectors(spec, findings);
     let config = ConfigParts {
         runtime: go_gc(spec, findings),
         remote_write,
         job_limits,
         honor_timestamps: spec.override_honor_timestamps.filter(|r#override| *r#override).map(|_| false),
         pod_target_labels: global::pod_target_labels(spec, findings),
+        scrape_classes: classes::scrape_classes(&spec.scrape_classes, legacy, findings),
         enforced_namespace_label: enforced_namespace_label(spec, legacy, findings),
         derived,
         warnings: Vec::new(),
@@ -122,6 +127,19 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         spec: spec.clone(),
         ignored: Vec::new(),
         config,
+    }
+}
+
+/// Which monitors the template selects: what the API machinery refuses would select nothing, without a word.
+fn selectors(spec: &PrometheusAgentSpec, findings: &mut Findings) {
+    let root = Path::root("spec");
+    for (selector, name) in [
+        (&spec.pod_monitor_selector, "podMonitorSelector"),
+        (&spec.pod_monitor_namespace_selector, "podMonitorNamespaceSelector"),
+    ] {
+        if let Some(selector) = selector {
+            selector::check(selector, &root.key(name), findings);
+        }
     }
 }
 

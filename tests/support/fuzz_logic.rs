@@ -2,6 +2,7 @@
 
 use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::monitors::selection::Selection;
 use promsidecar::store::compile::compile;
 use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::Value;
@@ -61,7 +62,7 @@ pub(crate) fn template(bytes: &[u8]) -> bool {
         }
         Ok(agent) => {
             assert_eq!(compiled.violations, []);
-            let text = render::render(&agent, "team-a");
+            let text = render::render(&agent, "team-a", &Selection::default());
             let parsed: Value = serde_saphyr::from_str(&text).expect("a configuration is YAML");
             assert_eq!(parsed["scrape_configs"][0]["job_name"], "promsidecar/annotations");
             true

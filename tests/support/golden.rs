@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use promsidecar::manifest;
+use promsidecar::monitors::podmonitor::PodMonitor;
+use promsidecar::monitors::selection::{Monitors, Selection};
+use promsidecar::template::agent::Agent;
 use serde_json::Value;
 
 /// The folders below `root`, by name.
@@ -15,6 +19,17 @@ pub(crate) fn folders(root: &Path) -> Vec<PathBuf> {
     folders.sort();
     assert!(!folders.is_empty(), "{} has no cases", root.display());
     folders
+}
+
+/// What the monitors of a case, if it has any, give its template in a namespace: those of `monitors.yaml` beside it.
+pub(crate) fn monitored(folder: &Path, agent: &Agent, namespace: &str) -> Selection {
+    let Ok(text) = fs::read_to_string(folder.join("monitors.yaml")) else { return Selection::default() };
+    let mut monitors = Monitors::default();
+    for document in manifest::read(&text).expect("monitors.yaml is YAML") {
+        let monitor = PodMonitor::read(&document.object).expect("monitors.yaml has monitors with names");
+        assert!(monitors.insert(monitor), "each once");
+    }
+    monitors.select(agent, namespace)
 }
 
 /// A value as YAML.

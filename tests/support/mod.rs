@@ -8,6 +8,7 @@ pub(crate) mod fuzz_logic;
 pub(crate) mod golden;
 pub(crate) mod input;
 pub(crate) mod judge;
+pub(crate) mod monitors;
 pub(crate) mod objects;
 pub(crate) mod oracle;
 pub(crate) mod pods;

@@ -89,7 +89,18 @@ fn prometheus() -> Value {
         "convertClassicHistogramsToNHCB": true,
         "scrapeClassicHistograms": true,
         "scrapeNativeHistograms": true,
+        "scrapeClasses": [{
+            "name": "plain", "default": true, "fallbackScrapeProtocol": "PrometheusText0.0.4",
+            "tlsConfig": {"serverName": "a"}, "authorization": {"type": "Bearer"}, "attachMetadata": {"node": false},
+            "relabelings": [{"targetLabel": "team", "replacement": "shop"}],
+            "metricRelabelings": [{"regex": "x", "action": "labeldrop"}],
+        }],
+        "excludedFromEnforcement": [
+            {"group": "monitoring.coreos.com", "resource": "podmonitors", "namespace": "team-a", "name": "m"},
+        ],
+        "overrideHonorLabels": true,
         "overrideHonorTimestamps": true,
+        "ignoreNamespaceSelectors": false,
         "podTargetLabels": ["team"],
         "podMonitorSelector": labels,
         "podMonitorNamespaceSelector": labels,

@@ -42,6 +42,8 @@ pub enum Rule {
     TemplateNotClaimed,
     /// A controller id that is nearly ours.
     MisspeltControllerId,
+    /// A monitor that a template selects and that its agents cannot run.
+    MonitorRejected,
 }
 
 impl Rule {
@@ -64,6 +66,7 @@ impl Rule {
             Self::HintsWithoutRequest => "hints-without-request",
             Self::TemplateNotClaimed => "template-not-claimed",
             Self::MisspeltControllerId => "misspelt-controller-id",
+            Self::MonitorRejected => "monitor-rejected",
         }
     }
 }

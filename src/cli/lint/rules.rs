@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::finding::{Finding, Item, Report, Rule, path, shown};
 use super::keys::{self, Holder, Map};
 use super::missing;
+use super::monitors;
 use super::pods::{self, PodTemplate};
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::request::{Wanted, parse_bool, parse_reference};
@@ -43,6 +44,7 @@ pub fn lint<'a>(
     namespace: &str,
 ) -> Vec<Report<'a>> {
     let known = Known::of(items.iter().chain(context), settings, namespace);
+    let monitors = monitors::Judged::of(items.iter().chain(context), settings, namespace);
     let judged = items.iter().map(|item| (item, true)).chain(context.iter().map(|item| (item, false)));
     let mut reports = Vec::new();
     for (item, whole) in judged {
@@ -58,6 +60,9 @@ pub fn lint<'a>(
             );
         }
         known.claim(&item.object, whole, &mut findings);
+        if whole {
+            monitors.findings(&item.object, &mut findings);
+        }
         if !findings.is_empty() {
             reports.push(Report { item, findings });
         }

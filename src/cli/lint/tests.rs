@@ -54,6 +54,31 @@ fn annotated(annotations: &Value) -> Vec<String> {
 const POD: &str = "spec.template.metadata.annotations";
 
 #[test]
+fn a_monitor_that_a_template_selects_and_cannot_run_is_found_once() {
+    let template = |name: &str, namespace: &str| {
+        json!({
+            "apiVersion": "monitoring.coreos.com/v1alpha1", "kind": "PrometheusAgent",
+            "metadata": {"name": name, "namespace": namespace,
+                "annotations": {"operator.prometheus.io/controller-id": "promsidecar"}},
+            "spec": {"podMonitorSelector": {"matchLabels": {"team": "a"}}},
+        })
+    };
+    let monitor = |name: &str, team: &str| {
+        json!({
+            "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
+            "metadata": {"name": name, "labels": {"team": team}},
+            "spec": {"selector": {}, "podMetricsEndpoints": [{"proxyUrl": "http://proxy:3128"}]},
+        })
+    };
+    let text = |objects: &[Value]| objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let monitors = text(&[monitor("one", "a"), monitor("two", "b")]);
+    let context = text(&[template("one", "default"), template("two", "default"), template("three", "other")]);
+    let expected = ["f1 monitor-rejected spec.podMetricsEndpoints[0].proxyUrl"];
+    assert_eq!(found_in(&monitors, &context), expected);
+    assert_eq!(found_in(&monitors, &text(&[template("three", "other")])), [""; 0]);
+}
+
+#[test]
 fn the_examples_have_no_findings() {
     let text = [
         include_str!("../../../examples/namespace.yaml"),

@@ -33,7 +33,7 @@ const SECURITY: &str =
 const SHARDING: &str = "one agent scrapes one pod: there is nothing to shard";
 const LOOPBACK: &str = "the agent listens on the pod's loopback only and serves itself alone";
 const NOT_ABOUT_PODS: &str = "selects targets that are not the agent's own pod";
-const MONITORS: &str = "monitors are not rendered in this version; pods are scraped by their annotations";
+const SERVICES: &str = "ServiceMonitors are not rendered in this version";
 const UNRENDERED: &str = "is not rendered in this version";
 
 /// Every field, in upstream's documentation order of meaning: deployment, pod, Prometheus, selection.
@@ -123,19 +123,19 @@ pub const FIELDS: [Field; 104] = [
     field("enforcedKeepDroppedTargets", Honoured),
     field("enforcedBodySizeLimit", Honoured),
     field("enforcedNamespaceLabel", Honoured),
-    field("excludedFromEnforcement", NotYet(MONITORS)),
-    field("overrideHonorLabels", NotYet(MONITORS)),
+    field("excludedFromEnforcement", Honoured),
+    field("overrideHonorLabels", Honoured),
     field("overrideHonorTimestamps", Honoured),
-    field("ignoreNamespaceSelectors", NotYet(MONITORS)),
+    field("ignoreNamespaceSelectors", Honoured),
     field("podTargetLabels", Honoured),
     field("arbitraryFSAccessThroughSMs", Ignored("scrape jobs never read files that a monitor names")),
-    field("scrapeClasses", NotYet(MONITORS)),
+    field("scrapeClasses", Honoured),
     field("apiserverConfig", Ignored("the agent does not talk to the API server")),
     field("serviceDiscoveryRole", Ignored("the agent does not talk to the API server")),
-    field("podMonitorSelector", NotYet(MONITORS)),
-    field("podMonitorNamespaceSelector", NotYet(MONITORS)),
-    field("serviceMonitorSelector", NotYet(MONITORS)),
-    field("serviceMonitorNamespaceSelector", NotYet(MONITORS)),
+    field("podMonitorSelector", Honoured),
+    field("podMonitorNamespaceSelector", Honoured),
+    field("serviceMonitorSelector", NotYet(SERVICES)),
+    field("serviceMonitorNamespaceSelector", NotYet(SERVICES)),
     field("probeSelector", Ignored(NOT_ABOUT_PODS)),
     field("probeNamespaceSelector", Ignored(NOT_ABOUT_PODS)),
     field("scrapeConfigSelector", Ignored(NOT_ABOUT_PODS)),

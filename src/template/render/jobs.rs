@@ -7,6 +7,7 @@ use super::digits::{at_least, between};
 use super::{Job, identity};
 use crate::names;
 use crate::template::agent::Agent;
+use crate::template::duration::PromDuration;
 use crate::template::prometheus::{FileSd, Relabel, flow};
 
 /// The agent's own metrics that tell whether it works; everything else would double what a pod costs.
@@ -25,72 +26,65 @@ const FALLBACK_PROTOCOL: &str = "PrometheusText0.0.4";
 /// Where an agent may scrape: its own pod.
 const OWN_POD: &str = r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?";
 
-/// What one source of jobs puts into the frame.
-struct Source {
-    name: String,
-    /// Which groups of the targets file, what they become, and the author's relabelings.
-    relabel_configs: Vec<Relabel>,
-    metric_relabel_configs: Vec<Relabel>,
-    fallback_scrape_protocol: Option<&'static str>,
-}
-
-/// Every job of the agent.
-pub(super) fn jobs(agent: &Agent, namespace: &str) -> Vec<Job> {
+/// Every job of the agent but those of monitors; `hinted` are rules for the pod's hints.
+pub(super) fn jobs(agent: &Agent, namespace: &str, hinted: &[Relabel]) -> Vec<Job> {
     let own = agent.self_monitor.then(|| own(agent));
-    [annotations(agent)].into_iter().chain(own).map(|source| frame(source, agent, namespace)).collect()
+    let global = &agent.config.global;
+    let times = (global.scrape_interval, global.scrape_timeout);
+    // A namespace is a DNS label: nothing in it would be expanded as a group.
+    let enforced = agent.config.enforced_namespace_label.as_deref().map(|label| (label, namespace));
+    let framed = |job| Job {
+        honor_timestamps: agent.config.honor_timestamps,
+        limits: agent.config.job_limits.clone(),
+        ..frame(job, times, enforced)
+    };
+    [annotations(agent, hinted)].into_iter().chain(own).map(framed).collect()
 }
 
-/// The pod's hints by annotation.
-fn annotations(agent: &Agent) -> Source {
+/// The pod's hints by annotation, where no monitor says what to scrape.
+fn annotations(agent: &Agent, hinted: &[Relabel]) -> Job {
     let mut relabel_configs = vec![Relabel::keep(names::META_SOURCE, names::SOURCE_ANNOTATION)];
+    relabel_configs.extend_from_slice(hinted);
     relabel_configs.extend(hinted_times(agent));
     relabel_configs.extend(pod_labels(agent));
-    Source {
-        name: names::JOB_ANNOTATIONS.to_owned(),
+    Job {
+        job_name: names::JOB_ANNOTATIONS.to_owned(),
         relabel_configs,
-        metric_relabel_configs: Vec::new(),
         fallback_scrape_protocol: Some(FALLBACK_PROTOCOL),
+        ..Job::default()
     }
 }
 
 /// The agent itself.
-fn own(agent: &Agent) -> Source {
+fn own(agent: &Agent) -> Job {
     let mut relabel_configs = vec![Relabel::keep(names::META_SOURCE, names::SOURCE_AGENT)];
     relabel_configs.extend(pod_labels(agent));
-    Source {
-        name: names::JOB_AGENT.to_owned(),
+    Job {
+        job_name: names::JOB_AGENT.to_owned(),
         relabel_configs,
         metric_relabel_configs: vec![Relabel::keep("__name__", OWN_METRICS.join("|"))],
-        fallback_scrape_protocol: None,
+        ..Job::default()
     }
 }
 
 /// The frame of every job: it begins by taking interval and timeout back from the target's labels, and ends, behind all that
-/// the author wrote, with keeping the agent inside its pod.
-fn frame(source: Source, agent: &Agent, namespace: &str) -> Job {
-    let global = &agent.config.global;
+/// the author wrote, with keeping the agent inside its pod. `job` holds what its source puts in; `enforced` is a label with
+/// the value that every series has to carry.
+pub(crate) fn frame(job: Job, times: (PromDuration, PromDuration), enforced: Option<(&str, &str)>) -> Job {
     let mut relabel_configs = vec![
-        Relabel::set("__scrape_interval__", global.scrape_interval.to_string()),
-        Relabel::set("__scrape_timeout__", global.scrape_timeout.to_string()),
+        Relabel::set("__scrape_interval__", times.0.to_string()),
+        Relabel::set("__scrape_timeout__", times.1.to_string()),
     ];
-    relabel_configs.extend(source.relabel_configs);
-    let mut metric_relabel_configs = source.metric_relabel_configs;
-    if let Some(label) = &agent.config.enforced_namespace_label {
-        // A namespace is a DNS label: nothing in it would be expanded as a group.
-        relabel_configs.push(Relabel::set(label, namespace));
-        metric_relabel_configs.push(Relabel::set(label, namespace));
+    relabel_configs.extend(job.relabel_configs);
+    let mut metric_relabel_configs = job.metric_relabel_configs;
+    if let Some((label, value)) = enforced {
+        relabel_configs.push(Relabel::set(label, value));
+        metric_relabel_configs.push(Relabel::set(label, value));
     }
     relabel_configs.push(Relabel::keep("__address__", OWN_POD));
     metric_relabel_configs.push(identity::drop_internal());
-    Job {
-        job_name: source.name,
-        honor_timestamps: agent.config.honor_timestamps,
-        file_sd_configs: vec![FileSd { files: flow([names::TARGETS_GLOB]) }],
-        fallback_scrape_protocol: source.fallback_scrape_protocol,
-        limits: agent.config.job_limits.clone(),
-        relabel_configs,
-        metric_relabel_configs,
-    }
+    let file_sd_configs = vec![FileSd { files: flow([names::TARGETS_GLOB]) }];
+    Job { file_sd_configs, relabel_configs, metric_relabel_configs, ..job }
 }
 
 /// Takes over hinted times where they are not shorter than the template's. A longer timeout needs a longer interval beside it,

@@ -22,7 +22,8 @@ const DEFAULT_TIMEOUT: PromDuration = PromDuration::from_millis(10_000);
 /// Label that carries namespace and name of the template, as upstream.
 const PROMETHEUS_LABEL: &str = "prometheus";
 
-const PROTOCOLS: &[&str] = &[
+/// Names of scrape protocols.
+pub(crate) const PROTOCOLS: &[&str] = &[
     "PrometheusProto",
     "OpenMetricsText0.0.1",
     "OpenMetricsText1.0.0",
@@ -93,7 +94,7 @@ pub(crate) fn global(spec: &PrometheusAgentSpec, version: Version, findings: &mu
             Capability::ScrapeNativeHistograms,
             "scrapeNativeHistograms",
         ),
-        scrape_protocols: protocols(spec, &root.key("scrapeProtocols"), findings),
+        scrape_protocols: protocols(&spec.scrape_protocols, &root.key("scrapeProtocols"), findings),
         ..Global::default()
     }
 }
@@ -122,9 +123,10 @@ fn intervals(
     (interval, timeout.unwrap_or_else(|| DEFAULT_TIMEOUT.min(interval)))
 }
 
-fn protocols(spec: &PrometheusAgentSpec, path: &Path, findings: &mut Findings) -> Flow {
+/// A list of scrape protocols, in which none stands twice.
+pub(crate) fn protocols(protocols: &[String], path: &Path, findings: &mut Findings) -> Flow {
     let mut seen = BTreeSet::new();
-    for (index, protocol) in spec.scrape_protocols.iter().enumerate() {
+    for (index, protocol) in protocols.iter().enumerate() {
         if !PROTOCOLS.contains(&protocol.as_str()) {
             findings.violation(&path.index(index), protocol, Rule::OneOf(PROTOCOLS));
         } else if !seen.insert(protocol) {
@@ -135,7 +137,7 @@ fn protocols(spec: &PrometheusAgentSpec, path: &Path, findings: &mut Findings) -
             );
         }
     }
-    Flow(spec.scrape_protocols.clone())
+    Flow(protocols.to_vec())
 }
 
 /// External labels. Environment is expanded in their values: `$` of the template is escaped, and upstream's `$(NAME)` becomes

@@ -119,11 +119,27 @@ fn check(relabel: &Relabel, legacy_names: bool, path: &Path, findings: &mut Find
 /// A target may refer to groups of the expression where the action expands them.
 fn is_target(label: &str, action: &str, legacy_names: bool) -> bool {
     if action == "replace" && legacy_names && label.contains('$') {
-        // Prometheus' own pattern for templates of legacy names.
-        let plain = label.replace("${", "").replace(['$', '}'], "");
-        return plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        return is_template(label);
     }
     text::is_label_name(label, legacy_names)
+}
+
+/// Prometheus' own pattern for templates of legacy names: letters, digits, `_`, `$word` and `${word}`, no digit first.
+fn is_template(label: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut rest = label;
+    while let Some((before, after)) = rest.split_once('$') {
+        let reference = match after.strip_prefix('{') {
+            Some(inner) => inner.split_once('}'),
+            None => Some(after.split_at(after.find(|c| !is_word(c)).unwrap_or(after.len()))),
+        };
+        let Some((name, next)) = reference else { return false };
+        if name.is_empty() || !name.chars().all(is_word) || !before.chars().all(is_word) {
+            return false;
+        }
+        rest = next;
+    }
+    rest.chars().all(is_word) && !label.starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -153,6 +169,16 @@ mod tests {
             json!({"sourceLabels": ["a"], "regex": "(.+)", "targetLabel": "${1}_x"}),
         ] {
             assert_eq!(violations(config.clone()), [""; 0], "{config}");
+        }
+    }
+
+    #[test]
+    fn templates_of_legacy_names_are_read_as_prometheus_reads_them() {
+        for good in ["$1", "${1}", "a$1", "a_${b}c9", "$a$b", "_$1"] {
+            assert!(super::is_template(good), "{good}");
+        }
+        for bad in ["$", "${", "${}", "1$1", "a$", "$1-", "a.$1", "$${1}", "${a b}", "$1}"] {
+            assert!(!super::is_template(bad), "{bad}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::{Settings, Template, render, validate};
 use promsidecar::{manifest, names};
 use serde_json::{Value, json};
@@ -122,7 +123,7 @@ pub(crate) fn config_map(template: &Value) -> (String, String) {
     let settings = Settings::default();
     let template = Template::read(object, &settings).unwrap();
     let agent = validate::validate(&template, &settings).unwrap();
-    (config_map_name(&agent.id), render::render(&agent, NAMESPACE))
+    (config_map_name(&agent.id), render::render(&agent, NAMESPACE, &Selection::default()))
 }
 
 /// A target of a pod at its receiver.

@@ -108,7 +108,7 @@ pub(crate) async fn delivered(plane: &ControlPlane, id: &TemplateId, namespace: 
     let object = plane.api.get(&path(id)).await;
     let settings = Settings::default();
     let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    let content = render::render(&agent, namespace);
+    let content = render::render(&agent, namespace, &promsidecar::monitors::selection::Selection::default());
     let path = config_map(namespace, id);
     until(&format!("{path} is delivered"), || async {
         let reply = plane.api.send("GET", &path, &Value::Null).await;

@@ -1,0 +1,14 @@
+//! `PodMonitor`s: from upstream's objects to scrape jobs over the agent's own pod. PURE.
+//!
+//! Input: monitors and namespace labels, as objects; a validated [`crate::template::agent::Agent`] and the namespace of its
+//! pods. Output: a [`selection::Selection`]: the jobs of the monitors that the template selects, and what is wrong with those
+//! that are left out. Rules: prometheus-operator `pkg/prometheus` (`generatePodMonitorConfig`, `checkPodMonitor`).
+
+pub mod api;
+pub(crate) mod doubts;
+mod endpoint;
+pub mod fields;
+mod job;
+pub mod podmonitor;
+pub mod selection;
+pub mod selector;
