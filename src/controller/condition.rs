@@ -16,6 +16,10 @@ use crate::template::render;
 /// Most bytes of a condition's message (apimachinery `Condition`: 32768).
 const MAX_MESSAGE: usize = 32_000;
 
+/// Of a template that selects monitors, which the offline commands render.
+const MONITORS: &str = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet; pods are scraped by \
+                        their annotations";
+
 /// Why a template is not in force everywhere that it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undelivered {
@@ -170,7 +174,8 @@ fn notes(known: &Known) -> Vec<String> {
     let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
     let warnings = agent.config.warnings.iter();
     let warnings = warnings.map(|warning| format!("warning: {}: {}", warning.path, warning.text));
-    render::derived_lines(agent).into_iter().chain(ignored).chain(warnings).collect()
+    let monitors = agent.spec.pod_monitor_selector.as_ref().map(|_| MONITORS.to_owned());
+    render::derived_lines(agent).into_iter().chain(ignored).chain(monitors).chain(warnings).collect()
 }
 
 fn find<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {

@@ -57,6 +57,11 @@ fn a_delivered_template_is_reconciled_and_says_what_it_ignores() {
     let [reconciled, available] = conditions(&good(), &Ok(()));
     assert_eq!((&*reconciled[0], &*reconciled[1], &*reconciled[3]), ("True", "Delivered", "1"));
     assert!(reconciled[2].starts_with("ignored: spec.replicas: "), "{}", reconciled[2]);
+    assert!(!reconciled[2].contains("PodMonitor"), "{}", reconciled[2]);
+    let selects = judged(&object(1, &json!({"podMonitorSelector": {}})), None);
+    let [reconciled, _] = conditions(&selects, &Ok(()));
+    let told = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet";
+    assert!(reconciled[2].contains(told), "{}", reconciled[2]);
     assert_eq!(available, row("True", "Published", "", 1));
 }
 
