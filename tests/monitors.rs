@@ -207,7 +207,7 @@ fn series_of_monitors_arrive_as_a_central_prometheus_would_have_sent_them() {
 }
 
 #[test]
-fn a_pod_mounts_the_files_of_its_namespaces_monitors_once() {
+fn a_pod_mounts_the_files_of_its_namespaces_monitors_apart_from_the_templates() {
     let key = |name: &str, key: &str| json!({"name": name, "key": key});
     let endpoint = |credentials: Value| json!({"selector": {}, "podMetricsEndpoints": [{"authorization": {"credentials": credentials}}]});
     let template = agent(json!({
@@ -230,8 +230,13 @@ fn a_pod_mounts_the_files_of_its_namespaces_monitors_once() {
     let volume = volumes.iter().find(|volume| volume["name"] == names::VOLUME_CONFIG).unwrap();
     let sources = volume["projected"]["sources"].as_array().unwrap();
     let secrets: Vec<_> = sources.iter().filter_map(|source| source.get("secret")).cloned().collect();
-    let secret = |name: &str| json!({"name": name, "optional": true, "items": [{"key": "token", "path": format!("secrets/{name}/token")}]});
-    assert_eq!(secrets, [secret("remote"), secret("scrape")]);
+    let secret = |name: &str, whose: &str| {
+        let path = format!("{whose}secrets/{name}/token");
+        json!({"name": name, "optional": true, "items": [{"key": "token", "path": path}]})
+    };
+    // No field of a template leads to what is mounted for monitors.
+    let expected = [secret("remote", ""), secret("remote", "monitors/"), secret("scrape", "monitors/")];
+    assert_eq!(secrets, expected);
     let verdict = oracle::validate(&oracle::sent(&patched).unwrap().pod, "shop").unwrap();
     assert_eq!(verdict.errors, [""; 0]);
 }
@@ -242,7 +247,8 @@ fn a_hinted_port_is_scraped_once_by_a_monitor_if_one_says_so() {
         {"name": "metrics", "containerPort": 8080}, {"name": "admin", "containerPort": 8081}, {"containerPort": 8082},
     ]});
     let pod = |labels: Value| {
-        let annotations = json!({"sidecar.prometheus.io/inject": "true", (names::PORT): "8080,8081,8082"});
+        let annotations =
+            json!({"sidecar.prometheus.io/inject": "true", (names::PORT): "8080,8081,8082,8099"});
         json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [web]},
             "metadata": {"name": "web-0", "labels": labels, "annotations": annotations}})
     };
@@ -295,7 +301,8 @@ fn a_hinted_port_is_scraped_once_by_a_monitor_if_one_says_so() {
         let of = |monitored| ports.get(&monitored).cloned().unwrap_or_default();
         let expected: BTreeSet<_> = monitored.iter().map(|port| (*port).to_owned()).collect();
         assert_eq!(of(true), expected, "{pod}");
-        let all = ["8080", "8081", "8082"].map(str::to_owned);
+        // Nobody declares the last, so no monitor scrapes it.
+        let all = ["8080", "8081", "8082", "8099"].map(str::to_owned);
         let hints: BTreeSet<_> = all.into_iter().filter(|port| !expected.contains(port)).collect();
         assert_eq!(of(false), hints, "{pod}");
     }

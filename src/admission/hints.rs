@@ -47,6 +47,8 @@ pub struct HintedPort<'a> {
     pub container: Option<usize>,
     /// Name of the declared port, if it has one.
     pub name: &'a str,
+    /// Protocol of the declared port, `TCP` where it states none; empty for an undeclared number.
+    pub protocol: &'a str,
 }
 
 /// A value of one of our keys that cannot be read.
@@ -164,7 +166,7 @@ impl<'a> Hints<'a> {
         let mut found = false;
         for (number, container, port) in scrapable_ports(pod) {
             if port.name.text() == item {
-                self.push(HintedPort { number, container: Some(container), name: port.name.text() });
+                self.push(declared(number, container, port));
                 found = true;
             }
         }
@@ -211,7 +213,7 @@ impl<'a> Hints<'a> {
         } else if scrape.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             for (number, container, port) in scrapable_ports(pod) {
                 if port.protocol() == "TCP" {
-                    self.push(HintedPort { number, container: Some(container), name: port.name.text() });
+                    self.push(declared(number, container, port));
                 }
             }
         }
@@ -275,9 +277,13 @@ fn scrapable_ports<'a>(pod: &'a PodView<'a>) -> impl Iterator<Item = (u16, usize
 
 /// A port by number: the container that declares it, or the pod's only ordinary container.
 fn number_in<'a>(pod: &'a PodView<'a>, number: u16) -> HintedPort<'a> {
-    if let Some((_, container, port)) = scrapable_ports(pod).find(|(declared, ..)| *declared == number) {
-        return HintedPort { number, container: Some(container), name: port.name.text() };
+    if let Some((_, container, port)) = scrapable_ports(pod).find(|(found, ..)| *found == number) {
+        return declared(number, container, port);
     }
     let only = pod.containers().count() == 1;
-    HintedPort { number, container: only.then_some(0), name: "" }
+    HintedPort { number, container: only.then_some(0), name: "", protocol: "" }
+}
+
+fn declared<'a>(number: u16, container: usize, port: &'a ContainerPort<'a>) -> HintedPort<'a> {
+    HintedPort { number, container: Some(container), name: port.name.text(), protocol: port.protocol() }
 }

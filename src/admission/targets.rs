@@ -132,6 +132,9 @@ fn hinted(discovery: &Discovery<'_>, groups: &mut Groups<'_>) -> Option<()> {
                 label("__meta_kubernetes_pod_container_port_name", port.name, out);
             }
             number_label("__meta_kubernetes_pod_container_port_number", port.number.into(), out);
+            if !port.protocol.is_empty() {
+                label("__meta_kubernetes_pod_container_port_protocol", port.protocol, out);
+            }
             if let Some(path) = hints.path {
                 label("__metrics_path__", path, out);
             }

@@ -17,8 +17,8 @@ use crate::template::render;
 const MAX_MESSAGE: usize = 32_000;
 
 /// Of a template that selects monitors, which the offline commands render.
-const MONITORS: &str = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet; pods are scraped by \
-                        their annotations";
+const MONITORS: &str = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet, nor is what the \
+                        template says of them (scrapeClasses and others); pods are scraped by their annotations";
 
 /// Why a template is not in force everywhere that it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub(super) fn check(agent: &Agent, monitor: &PodMonitor) -> Result<Checked, Vec<
         ignored: monitor.ignored.clone(),
         warnings: Vec::new(),
     };
-    let mut needs = Needs::default();
+    let mut needs = Needs::of_monitor();
     let root = Path::root("spec");
     let common = common(agent, monitor, &root, &mut findings);
     let endpoints = root.key("podMetricsEndpoints");
@@ -222,7 +222,7 @@ pub(super) fn hinted(monitor: &PodMonitor) -> Vec<Relabel> {
     let Some(pods) = &monitor.spec.selector else { return Vec::new() };
     let endpoints = monitor.spec.pod_metrics_endpoints.iter();
     let port = |endpoint| port(endpoint, &Path::root("spec"), &mut Findings::default()).0;
-    endpoints.flat_map(|endpoint| selector::drops(pods, port(endpoint).as_ref())).collect()
+    endpoints.flat_map(|endpoint| selector::drops(pods, port(endpoint))).collect()
 }
 
 /// The rule that keeps the endpoint's port, and the value of the label `endpoint`. Upstream takes the first of three fields
@@ -435,7 +435,11 @@ mod tests {
         let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint, endpoint]});
         let checked = check(&agent(json!({})), &monitor(spec)).unwrap();
         let files: Vec<_> = checked.files.iter().map(|file| (file.path(), file.essential)).collect();
-        let expected = ["secrets/scrape/password", "secrets/scrape/user", "configmaps/scrape/ca.crt"];
+        let expected = [
+            "monitors/secrets/scrape/password",
+            "monitors/secrets/scrape/user",
+            "monitors/configmaps/scrape/ca.crt",
+        ];
         assert_eq!(files, expected.map(|path| (path.to_owned(), false)));
         assert_eq!(checked.references.len(), 4);
     }

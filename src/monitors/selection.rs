@@ -16,6 +16,11 @@ use crate::template::violation::{Path, Rule, Violation, Warning};
 /// Label that the API server sets on every Namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
+/// Most bytes of all jobs of monitors, about: the rest of the configuration has to fit beside them (1 MiB).
+const MOST_BYTES: usize = 512 << 10;
+/// Most files of all monitors of a namespace: each is a source of a volume in every pod.
+const MOST_FILES: usize = 64;
+
 /// Everything that is known about monitors. A clone shares what is not changed afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Monitors {
@@ -114,39 +119,77 @@ impl Monitors {
 
     /// What the agent runs for the pods of a namespace.
     pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
-        self.select_for(agent, |_| namespace)
+        let about = |monitor: &&PodMonitor| covers(agent, monitor, namespace);
+        let (about, elsewhere): (Vec<_>, Vec<_>) = self.selected(agent).partition(about);
+        let judged = about.into_iter().map(|monitor| {
+            let checked = job::check(agent, monitor);
+            (monitor, checked.and_then(|checked| own_references(checked, &monitor.id, namespace)))
+        });
+        let mut selection = within_budget(judged.collect(), namespace);
+        selection.elsewhere = elsewhere.into_iter().map(|monitor| monitor.id.clone()).collect();
+        selection
     }
 
-    /// What the agent runs for the pods of each monitor's own namespace, which is where monitors are to be judged.
+    /// Every monitor that the template selects, judged for pods of its own namespace, to which it need not be limited.
     pub fn select_everywhere(&self, agent: &Agent) -> Selection {
-        self.select_for(agent, |monitor| &monitor.id.namespace)
-    }
-
-    fn select_for<'a>(
-        &'a self,
-        agent: &'a Agent,
-        namespace: impl Fn(&'a PodMonitor) -> &'a str,
-    ) -> Selection {
         let mut selection = Selection::default();
         for monitor in self.selected(agent) {
-            let id = monitor.id.clone();
-            let namespace = namespace(monitor);
-            let judged = job::check(agent, monitor);
-            if judged.is_ok() && !covers(agent, monitor, namespace) {
-                selection.elsewhere.push(id);
-                continue;
-            }
-            match judged.and_then(|checked| own_references(checked, &id, namespace)) {
-                Ok(Checked { jobs, files, ignored, warnings, references: _ }) => {
-                    selection.jobs.extend(jobs);
-                    selection.hinted.extend(job::hinted(monitor));
-                    selection.files.extend(files);
-                    selection.taken.push(Taken { id, ignored, warnings });
-                }
-                Err(violations) => selection.rejected.push(Rejected { id, violations }),
-            }
+            selection.add(monitor, job::check(agent, monitor));
         }
         selection
+    }
+}
+
+/// A selected monitor, and what became of it.
+type Judged<'a> = (&'a PodMonitor, Result<Checked, Vec<Violation>>);
+
+/// Takes monitors for as long as there is room for them: those of the pods' own namespace first, so that nobody's metrics go
+/// for want of room that others took.
+fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Selection {
+    let mut order: Vec<usize> = (0..judged.len()).collect();
+    order.sort_by_key(|index| judged[*index].0.id.namespace != namespace);
+    let (mut bytes, mut files) = (0, BTreeSet::new());
+    for index in order {
+        let result = &mut judged[index].1;
+        let Ok(checked) = &*result else { continue };
+        let size = checked.jobs.iter().map(size).sum::<usize>();
+        let needed: BTreeSet<_> = files.union(&checked.files).cloned().collect();
+        if bytes + size > MOST_BYTES {
+            *result = Err(vec![no_room(
+                "podMetricsEndpoints",
+                "makes the configuration larger than a ConfigMap holds",
+            )]);
+        } else if needed.len() > MOST_FILES {
+            *result = Err(vec![no_room(
+                "podMetricsEndpoints",
+                "needs more files than a pod of ours mounts for monitors, 64",
+            )]);
+        } else {
+            (bytes, files) = (bytes + size, needed);
+        }
+    }
+    let mut selection = Selection::default();
+    for (monitor, result) in judged {
+        selection.add(monitor, result);
+        if monitor.id.namespace == namespace
+            && selection.taken.last().is_some_and(|taken| taken.id == monitor.id)
+        {
+            selection.hinted.extend(job::hinted(monitor));
+        }
+    }
+    selection
+}
+
+/// Bytes of a job, about.
+fn size(job: &ScrapeConfig) -> usize {
+    serde_json::to_vec(job).map_or(0, |text| text.len())
+}
+
+fn no_room(field: &str, rule: &'static str) -> Violation {
+    Violation {
+        path: Path::root("spec").key(field).to_string(),
+        value: None,
+        rule: Rule::Other { rule, fix: "select fewer monitors, or shorten them" },
     }
 }
 
@@ -178,6 +221,18 @@ fn own_references(checked: Checked, id: &MonitorId, namespace: &str) -> Result<C
 }
 
 impl Selection {
+    fn add(&mut self, monitor: &PodMonitor, judged: Result<Checked, Vec<Violation>>) {
+        let id = monitor.id.clone();
+        match judged {
+            Ok(Checked { jobs, files, ignored, warnings, references: _ }) => {
+                self.jobs.extend(jobs);
+                self.files.extend(files);
+                self.taken.push(Taken { id, ignored, warnings });
+            }
+            Err(violations) => self.rejected.push(Rejected { id, violations }),
+        }
+    }
+
     /// What there is to say about the monitors, a line each.
     pub fn notes(&self) -> Vec<String> {
         let rejected = self.rejected.iter().flat_map(|Rejected { id, violations }| {
@@ -198,3 +253,7 @@ impl Selection {
         rejected.chain(taken).chain(elsewhere).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "selection_tests.rs"]
+mod tests;

@@ -103,11 +103,13 @@ pub(super) fn rules(selector: &LabelSelector) -> Vec<Relabel> {
 const EXCLUDED: &str = "__tmp_promsidecar_excluded";
 
 /// Rules that drop targets which a selector takes, on the port that `port` keeps.
-pub(super) fn drops(selector: &LabelSelector, port: Option<&Relabel>) -> Vec<Relabel> {
+pub(super) fn drops(selector: &LabelSelector, port: Option<Relabel>) -> Vec<Relabel> {
     // An empty value removes the label that an earlier selector may have left.
     let mut drops = vec![Relabel::set(EXCLUDED, "")];
     let (mut sources, mut regexes) = (Vec::new(), Vec::new());
-    for rule in rules(selector).into_iter().chain(port.cloned()) {
+    // It scrapes declared ports alone.
+    let declared = Relabel::keep("__meta_kubernetes_pod_container_port_protocol", ".+");
+    for rule in rules(selector).into_iter().chain([declared]).chain(port) {
         if rule.action == Some("drop") {
             let (target_label, replacement) = (Some(EXCLUDED.to_owned()), Some("true".to_owned()));
             drops.push(Relabel { target_label, replacement, action: None, ..rule });

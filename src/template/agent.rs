@@ -88,6 +88,9 @@ pub struct FileReference {
     pub key: String,
     /// Whether an agent that lacks the file exits (TLS files of remote write), rather than failing single requests.
     pub essential: bool,
+    /// Whether a monitor refers to it. Such files have a directory of their own: what is mounted for the monitors of a
+    /// namespace is nothing that a template of another could name, and send somewhere.
+    pub of_monitor: bool,
 }
 
 impl FileReference {
@@ -97,7 +100,8 @@ impl FileReference {
             FileSource::Secret => "secrets",
             FileSource::ConfigMap => "configmaps",
         };
-        format!("{directory}/{}/{}", self.name, self.key)
+        let whose = if self.of_monitor { "monitors/" } else { "" };
+        format!("{whose}{directory}/{}/{}", self.name, self.key)
     }
 }
 

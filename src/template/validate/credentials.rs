@@ -17,6 +17,8 @@ pub(crate) struct Needs {
     pub(crate) files: BTreeSet<FileReference>,
     /// Environment.
     pub(crate) secret_env: BTreeSet<SecretEnv>,
+    /// Whether it is a monitor that needs them.
+    of_monitor: bool,
 }
 
 /// Name and key of a selector, checked.
@@ -46,6 +48,11 @@ fn name_and_key(selector: &KeySelector, path: &Path, findings: &mut Findings) ->
 }
 
 impl Needs {
+    /// Those of a monitor.
+    pub(crate) fn of_monitor() -> Self {
+        Self { of_monitor: true, ..Self::default() }
+    }
+
     /// A file with one key of one object.
     fn file(
         &mut self,
@@ -56,7 +63,7 @@ impl Needs {
         findings: &mut Findings,
     ) -> Option<String> {
         let (name, key) = name_and_key(selector, path, findings)?;
-        let file = FileReference { source, name, key, essential };
+        let file = FileReference { source, name, key, essential, of_monitor: self.of_monitor };
         let relative = file.path();
         // A file is essential if any use of it is; it stands in the set once.
         let other = FileReference { essential: !essential, ..file.clone() };

@@ -314,8 +314,10 @@ fn credentials(ours: &mut Value, theirs: &mut Value, place: &Place<'_>, fired: &
 /// A key with a value upstream, and with a path here.
 fn file(ours: &mut Value, theirs: &mut Value, key: &str, place: &Place<'_>, fired: &mut Fired) {
     let path = format!("{key}_file");
-    let own =
-        ours[&path].as_str().and_then(|path| path.strip_prefix("secrets/credentials/")).map(str::to_owned);
+    let own = ours[&path]
+        .as_str()
+        .and_then(|path| path.strip_prefix("monitors/secrets/credentials/"))
+        .map(str::to_owned);
     let Some(own) = own else { return };
     if theirs[key] == secret_value(place.namespace, &own) {
         fired.note("credentials are files");
@@ -332,6 +334,7 @@ fn tls(ours: &mut Value, theirs: &mut Value, place: &Place<'_>, fired: &mut Fire
         else {
             continue;
         };
+        let Some(own) = own.strip_prefix("monitors/") else { continue };
         let mut parts = own.splitn(3, '/');
         let kind = u8::from(parts.next() != Some("secrets"));
         let (name, entry) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

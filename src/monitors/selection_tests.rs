@@ -1,0 +1,118 @@
+//! Which monitors are taken, by whom they are about and by how much room there is.
+
+use serde_json::{Value, json};
+
+use super::{MOST_FILES, Monitors};
+use crate::monitors::podmonitor::PodMonitor;
+use crate::template::agent::Agent;
+use crate::template::{Settings, Template, validate};
+
+/// A template of `shop` that selects every monitor of every namespace.
+fn agent() -> Agent {
+    let object = json!({
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "PrometheusAgent",
+        "metadata": {"name": "agent", "namespace": "shop"},
+        "spec": {"podMonitorSelector": {}, "podMonitorNamespaceSelector": {}},
+    });
+    let settings = Settings::default();
+    validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap()
+}
+
+fn monitors(specs: &[(&str, Value)]) -> Monitors {
+    let mut monitors = Monitors::default();
+    for (id, spec) in specs {
+        let (namespace, name) = id.split_once('/').unwrap();
+        let mut object = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
+            "metadata": {"name": name, "namespace": namespace}, "spec": {"selector": {}}});
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        monitors.insert(PodMonitor::read(&object).unwrap());
+    }
+    monitors
+}
+
+/// Names of those that are taken, rejected, and about others.
+fn outcome(selection: &super::Selection) -> [Vec<String>; 3] {
+    [
+        selection.taken.iter().map(|taken| taken.id.to_string()).collect(),
+        selection.rejected.iter().map(|rejected| rejected.id.to_string()).collect(),
+        selection.elsewhere.iter().map(ToString::to_string).collect(),
+    ]
+}
+
+fn named(names: [&[&str]; 3]) -> [Vec<String>; 3] {
+    names.map(|names| names.iter().map(|&name| name.to_owned()).collect())
+}
+
+fn endpoint_with(secret: &str) -> Value {
+    json!({"port": "web", "bearerTokenSecret": {"name": secret, "key": "token"}})
+}
+
+#[test]
+fn what_strangers_take_of_the_room_is_not_taken_from_the_pods_own_namespace() {
+    let large: Vec<Value> = (0..1000).map(|number| json!({"portNumber": number + 1})).collect();
+    let small = json!({"podMetricsEndpoints": [{"port": "web"}]});
+    let everywhere = json!({"any": true});
+    let found = monitors(&[
+        ("evil/large", json!({"podMetricsEndpoints": large, "namespaceSelector": everywhere})),
+        ("evil/small", json!({"podMetricsEndpoints": [{"port": "web"}], "namespaceSelector": everywhere})),
+        ("team/own", small),
+    ])
+    .select(&agent(), "team");
+    assert_eq!(outcome(&found), named([&["evil/small", "team/own"], &["evil/large"], &[]]));
+    let rejected = found.rejected[0].violations[0].to_string();
+    assert!(rejected.contains("larger than a ConfigMap holds"), "{rejected}");
+}
+
+#[test]
+fn a_pod_mounts_a_bounded_number_of_files_for_monitors() {
+    let endpoints = |count: usize| -> Vec<Value> {
+        (0..count).map(|number| endpoint_with(&format!("secret-{number}"))).collect()
+    };
+    let found = monitors(&[
+        ("team/a", json!({"podMetricsEndpoints": endpoints(MOST_FILES)})),
+        // The same ones once more.
+        ("team/b", json!({"podMetricsEndpoints": endpoints(MOST_FILES)})),
+        ("team/c", json!({"podMetricsEndpoints": endpoints(MOST_FILES + 1)})),
+    ])
+    .select(&agent(), "team");
+    assert_eq!(outcome(&found), named([&["team/a", "team/b"], &["team/c"], &[]]));
+    assert_eq!(found.files.len(), MOST_FILES);
+    assert!(found.files.iter().all(|file| file.path().starts_with("monitors/secrets/secret-")));
+}
+
+#[test]
+fn a_monitor_is_judged_for_the_pods_that_it_is_about() {
+    let all = monitors(&[
+        (
+            "evil/into-team",
+            json!({"podMetricsEndpoints": [{}], "namespaceSelector": {"matchNames": ["team"]}}),
+        ),
+        (
+            "evil/with-secret",
+            json!({"podMetricsEndpoints": [endpoint_with("s")], "namespaceSelector": {"matchNames": ["team"]}}),
+        ),
+        ("team/own", json!({"podMetricsEndpoints": [endpoint_with("s")]})),
+    ]);
+    let good: [&[&str]; 3] = [&["evil/into-team", "evil/with-secret", "team/own"], &[], &[]];
+    assert_eq!(outcome(&all.select_everywhere(&agent())), named(good));
+    let taken: [&[&str]; 3] = [&["evil/into-team", "team/own"], &["evil/with-secret"], &[]];
+    assert_eq!(outcome(&all.select(&agent(), "team")), named(taken));
+    let elsewhere: [&[&str]; 3] = [&[], &[], &["evil/into-team", "evil/with-secret", "team/own"]];
+    assert_eq!(outcome(&all.select(&agent(), "evil")), named(elsewhere));
+}
+
+#[test]
+fn hints_are_left_to_monitors_of_the_pods_own_namespace() {
+    let everywhere = json!({"any": true});
+    for (id, endpoint, leaves) in [
+        ("team/own", json!({"port": "web"}), true),
+        ("team/own", json!({}), true),
+        ("evil/any", json!({"port": "web"}), false),
+        ("evil/any", json!({}), false),
+    ] {
+        let spec = json!({"podMetricsEndpoints": [endpoint], "namespaceSelector": everywhere});
+        let found = monitors(&[(id, spec)]).select(&agent(), "team");
+        assert_eq!((found.taken.len(), !found.hinted.is_empty()), (1, leaves), "{id} {endpoint}");
+    }
+}
