@@ -113,6 +113,25 @@ pub enum ReadError {
     },
 }
 
+/// Namespace and name of an object, or which of the two is none that the API server accepts. Without a namespace it is in
+/// `default`, as for kubectl.
+pub(crate) fn identity(metadata: &Value) -> Result<(&str, &str), &'static str> {
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let namespace = match metadata.get("namespace") {
+        None | Some(Value::Null) => DEFAULT_NAMESPACE,
+        Some(Value::String(namespace)) if namespace.is_empty() => DEFAULT_NAMESPACE,
+        // Anything else than text is no name, rather than none.
+        Some(namespace) => namespace.as_str().unwrap_or_default(),
+    };
+    if !validate::text::is_subdomain(name) {
+        return Err("name");
+    }
+    if !validate::text::is_label(namespace) {
+        return Err("namespace");
+    }
+    Ok((namespace, name))
+}
+
 impl Template {
     /// Whether an object is of the kind that [`Template::read`] reads.
     pub fn is_template(object: &Value) -> bool {
@@ -126,19 +145,7 @@ impl Template {
             return Err(ReadError::Kind { found: format!("{} {}", text("apiVersion"), text("kind")) });
         }
         let metadata = &object["metadata"];
-        let name = metadata["name"].as_str().unwrap_or_default();
-        let namespace = match metadata.get("namespace") {
-            None | Some(Value::Null) => DEFAULT_NAMESPACE,
-            Some(Value::String(namespace)) if namespace.is_empty() => DEFAULT_NAMESPACE,
-            // Anything else than text is no name, rather than none.
-            Some(namespace) => namespace.as_str().unwrap_or_default(),
-        };
-        if !validate::text::is_subdomain(name) {
-            return Err(ReadError::Name { field: "name" });
-        }
-        if !validate::text::is_label(namespace) {
-            return Err(ReadError::Name { field: "namespace" });
-        }
+        let (namespace, name) = identity(metadata).map_err(|field| ReadError::Name { field })?;
         let mut findings = Findings::default();
         let annotation = annotations(metadata, &mut findings);
         let generation = metadata.get("generation").filter(|generation| !generation.is_null());

@@ -138,11 +138,9 @@ impl Sidecar {
     }
 
     /// Adds the files that monitors of a namespace refer to; they are mounted in that namespace's pods alone.
-    pub fn set_monitor_files(&mut self, agent: &Agent, namespace: &str, files: &BTreeSet<FileReference>) {
-        // The same path twice would be refused, and the template's may be essential.
-        let taken: BTreeSet<_> = agent.files.iter().map(FileReference::path).collect();
+    pub fn set_monitor_files(&mut self, namespace: &str, files: &BTreeSet<FileReference>) {
         let mut sources = Fragment::default();
-        file_sources(files.iter().filter(|file| !taken.contains(&file.path())), &mut sources);
+        file_sources(files, &mut sources);
         let mut text = Vec::new();
         sources.write(&mut text, |_, _| {});
         let sources = String::from_utf8_lossy(&text).into_owned();

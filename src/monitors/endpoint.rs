@@ -83,20 +83,13 @@ pub(super) fn times(
 
 /// At most one way to authenticate.
 fn one_credential(endpoint: &PodMetricsEndpoint, path: &Path, findings: &mut Findings) {
-    let given: Vec<&str> = [
+    let ways = [
         ("authorization", endpoint.authorization.is_some()),
         ("basicAuth", endpoint.basic_auth.is_some()),
         ("bearerTokenSecret", endpoint.bearer_token_secret.is_some()),
         ("oauth2", endpoint.oauth2.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(name, given)| given.then_some(name))
-    .collect();
-    if let [first, rest @ ..] = given.as_slice() {
-        for name in rest {
-            findings.violation_at(&path.key(name), Rule::Conflict { with: path.key(first).to_string() });
-        }
-    }
+    ];
+    http::one_credential(&ways, path, findings);
 }
 
 /// `authorization`, or the older field that means the same.

@@ -11,15 +11,13 @@ use super::api::PodMonitorSpec;
 use super::fields;
 use crate::template::agent::IgnoredField;
 use crate::template::api::read;
-use crate::template::validate::text;
+use crate::template::identity;
 use crate::template::violation::{Findings, Path, Rule, Violation};
 
 /// `apiVersion` of monitors.
 pub const API_VERSION: &str = "monitoring.coreos.com/v1";
 /// `kind` of pod monitors.
 pub const KIND: &str = "PodMonitor";
-/// Namespace of objects in files that name none, as for kubectl.
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// Namespace and name of a monitor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,19 +79,7 @@ impl PodMonitor {
             return Err(ReadError::Kind { found: format!("{} {}", text("apiVersion"), text("kind")) });
         }
         let metadata = &object["metadata"];
-        let name = metadata["name"].as_str().unwrap_or_default();
-        let namespace = match metadata.get("namespace") {
-            None | Some(Value::Null) => DEFAULT_NAMESPACE,
-            Some(Value::String(namespace)) if namespace.is_empty() => DEFAULT_NAMESPACE,
-            // Anything else than text is no name, rather than none.
-            Some(namespace) => namespace.as_str().unwrap_or_default(),
-        };
-        if !text::is_subdomain(name) {
-            return Err(ReadError::Name { field: "name" });
-        }
-        if !text::is_label(namespace) {
-            return Err(ReadError::Name { field: "namespace" });
-        }
+        let (namespace, name) = identity(metadata).map_err(|field| ReadError::Name { field })?;
         let mut findings = Findings::default();
         let labels = labels(metadata, &mut findings);
         let spec = spec(object, &mut findings);

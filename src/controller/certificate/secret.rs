@@ -181,7 +181,7 @@ impl Judgement {
 }
 
 /// Judges the Secret. Without a registration there are no names to compare: any will do. `published` are the authorities that
-/// the API server trusts by what we wrote: what they signed may be served for a while, whatever became of the Secret.
+/// the API server trusts, whoever wrote them: what they signed may be served for a while, whatever became of the Secret.
 pub fn judge(
     stored: Option<&Stored>,
     called: Option<&BTreeSet<String>>,

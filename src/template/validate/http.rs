@@ -22,6 +22,15 @@ pub(crate) fn no_path(value: Option<&str>, path: &Path, findings: &mut Findings)
     }
 }
 
+/// At most one of several ways to authenticate, by name and whether it is given.
+pub(crate) fn one_credential(ways: &[(&str, bool)], path: &Path, findings: &mut Findings) {
+    let mut given = ways.iter().filter_map(|(name, given)| given.then_some(*name));
+    let Some(first) = given.next() else { return };
+    for name in given {
+        findings.violation_at(&path.key(name), Rule::Conflict { with: path.key(first).to_string() });
+    }
+}
+
 /// `basicAuth`.
 pub(crate) fn basic_auth(
     spec: &BasicAuth,

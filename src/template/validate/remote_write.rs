@@ -152,21 +152,14 @@ fn one_credential(spec: &RemoteWriteSpec, path: &Path, findings: &mut Findings) 
         findings.violation_at(&path.key("bearerToken"), rule);
     }
     http::no_path(spec.bearer_token_file.as_deref(), &path.key("bearerTokenFile"), findings);
-    let given: Vec<&str> = [
+    let ways = [
         ("authorization", spec.authorization.is_some()),
         ("azureAd", spec.azure_ad.is_some()),
         ("basicAuth", spec.basic_auth.is_some()),
         ("oauth2", spec.oauth2.is_some()),
         ("sigv4", spec.sigv4.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(name, given)| given.then_some(name))
-    .collect();
-    if let [first, rest @ ..] = given.as_slice() {
-        for name in rest {
-            findings.violation_at(&path.key(name), Rule::Conflict { with: path.key(first).to_string() });
-        }
-    }
+    ];
+    http::one_credential(&ways, path, findings);
 }
 
 /// A boolean of a key that older versions refuse; false is their behaviour anyway.
