@@ -17,6 +17,7 @@ pub mod observe;
 pub mod plan;
 pub mod queue;
 pub mod reconcile;
+pub mod rendered;
 pub mod run;
 pub mod shared;
 pub mod world;

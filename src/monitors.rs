@@ -5,6 +5,7 @@
 //! that are left out. Rules: prometheus-operator `pkg/prometheus` (`generatePodMonitorConfig`, `checkPodMonitor`).
 
 pub mod api;
+pub mod checks;
 pub(crate) mod doubts;
 mod endpoint;
 pub mod fields;

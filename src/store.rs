@@ -1,4 +1,4 @@
-//! Where templates and namespace metadata come from: one trait, one implementation for the cluster and one for a directory of
+//! Where templates, monitors and namespace metadata come from: one trait, one implementation for the cluster and one for a directory of
 //! manifests.
 //!
 //! Input: a source that changes over time. Output: snapshots ([`Catalog`]) that requests read without waiting. What objects
@@ -18,6 +18,7 @@ pub mod files;
 pub mod inventory;
 pub mod known;
 pub mod last_good;
+pub mod monitored;
 
 /// A source of templates and namespace metadata.
 pub trait Store: Send + Sync {

@@ -152,6 +152,21 @@ impl Sidecar {
         }
     }
 
+    /// Forgets all files of monitors.
+    pub fn forget_monitor_files(&mut self) {
+        self.monitored.clear();
+    }
+
+    /// The same files of monitors as another has.
+    pub fn take_monitor_files(&mut self, from: &Self) {
+        self.monitored.clone_from(&from.monitored);
+    }
+
+    /// Whether both have the same files of monitors in every namespace.
+    pub fn has_monitor_files_of(&self, other: &Self) -> bool {
+        self.monitored == other.monitored
+    }
+
     /// Hash of the pod-level part for pods of a namespace.
     pub fn hash_in(&self, namespace: &str) -> &str {
         self.monitored.get(namespace).map_or(&self.hash, |monitored| &monitored.hash)

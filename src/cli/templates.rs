@@ -63,7 +63,7 @@ fn note(document: &Document, monitors: &mut Monitors) -> anyhow::Result<()> {
     if PodMonitor::is_monitor(&document.object) {
         let monitor = PodMonitor::read(&document.object)?;
         let id = monitor.id.clone();
-        if !monitors.insert(monitor) {
+        if monitors.insert(monitor).is_some() {
             bail!("PodMonitor {id} was already defined above or in an earlier file; remove one");
         }
     } else if (document.kind(), document.api_version()) == ("Namespace", "v1") {

@@ -1,6 +1,6 @@
 //! The kinds of objects that are followed, and what is kept of each.
 //!
-//! Input: objects as the API server sends them. Output: templates as JSON, namespaces as [`NamespaceMeta`].
+//! Input: objects as the API server sends them. Output: templates as JSON, monitors and namespaces as far as they are read.
 
 use futures_util::{Stream, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::watch::map;
 use crate::admission::catalog::NamespaceMeta;
+use crate::monitors::podmonitor::{self, MonitorId, PodMonitor};
 use crate::names;
-use crate::store::last_good;
+use crate::store::{inventory, last_good};
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND};
 
@@ -22,8 +23,17 @@ const PAGE: u32 = 500;
 
 /// The kind of templates.
 pub fn templates() -> ApiResource {
-    let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, KIND))
+    resource(API_VERSION, KIND)
+}
+
+/// The kind of pod monitors.
+pub fn pod_monitors() -> ApiResource {
+    resource(podmonitor::API_VERSION, podmonitor::KIND)
+}
+
+fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or_default();
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
 /// How long one request of a watch lasts; the next goes on where it ended.
@@ -40,7 +50,23 @@ pub fn watch_templates(
 ) -> impl Stream<Item = watcher::Result<Event<(TemplateId, Value)>>> + use<> {
     let templates = Api::<DynamicObject>::all_with(client.clone(), &templates());
     watcher::watcher(templates, paged())
-        .map_ok(|event| map(event, |object| (template_id(&object), to_json(object))))
+        .map_ok(|event| map(event, |object| (template_id(&object), to_json(object, API_VERSION, KIND))))
+}
+
+/// A pod monitor, or why it cannot be read.
+pub type FoundMonitor = (MonitorId, Result<PodMonitor, podmonitor::ReadError>);
+
+/// A watch of the pod monitors of all namespaces.
+pub fn watch_pod_monitors(
+    client: &Client,
+) -> impl Stream<Item = watcher::Result<Event<FoundMonitor>>> + use<> {
+    let monitors = Api::<DynamicObject>::all_with(client.clone(), &pod_monitors());
+    watcher::watcher(monitors, paged()).map_ok(|event| map(event, found_monitor))
+}
+
+fn found_monitor(object: DynamicObject) -> FoundMonitor {
+    let id = MonitorId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    (id, PodMonitor::read(&to_json(object, podmonitor::API_VERSION, podmonitor::KIND)))
 }
 
 /// A last good version that is kept: whose it is, and the object if it can be read.
@@ -56,27 +82,33 @@ pub fn watch_last_good(
         .map_ok(|event| map(event, |object| kept_version(&object)))
 }
 
+/// The monitor; why one cannot be read is logged.
+pub fn readable((_, read): FoundMonitor) -> Option<PodMonitor> {
+    read.inspect_err(|error| tracing::warn!(%error, "object left out")).ok()
+}
+
 /// Namespace and name of a template.
 pub fn template_id(object: &DynamicObject) -> TemplateId {
     TemplateId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
-/// A template as JSON, without what nobody here reads.
-pub fn to_json(mut object: DynamicObject) -> Value {
+/// An object of a kind as JSON, without what nobody here reads.
+pub fn to_json(mut object: DynamicObject, api_version: &str, kind: &str) -> Value {
     object.metadata.managed_fields = None;
     // An item of a list need not say what it is.
-    object.types = Some(TypeMeta { api_version: API_VERSION.to_owned(), kind: KIND.to_owned() });
+    object.types = Some(TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() });
     // Maps with text keys, texts and numbers: nothing of it can fail to be JSON.
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// What admission reads of a namespace.
-pub fn namespace_meta(namespace: &PartialObjectMeta<Namespace>) -> NamespaceMeta {
+/// What is read of a namespace.
+pub fn namespace(namespace: &PartialObjectMeta<Namespace>) -> inventory::Namespace {
     let (labels, annotations) = (namespace.labels(), namespace.annotations());
-    NamespaceMeta::new(
+    let meta = NamespaceMeta::new(
         |key| labels.get(key).map(String::as_str),
         |key| annotations.get(key).map(String::as_str),
-    )
+    );
+    inventory::Namespace { meta, labels: labels.clone() }
 }
 
 /// A last good version: whose it is, and the object if it can be read. Nothing where the annotation does not say what the name

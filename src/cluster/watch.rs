@@ -129,7 +129,34 @@ impl Health {
 pub async fn follow<K, S>(
     health: Health,
     start: impl Fn() -> S,
+    take: impl FnMut(Change<K>),
+) -> anyhow::Result<()>
+where
+    S: Stream<Item = watcher::Result<Event<K>>>,
+{
+    follow_for_ever(health, start, take, || false).await
+}
+
+/// Follows a watch of a kind that the cluster need not know, for ever. While it does not, there are no objects of it; unless
+/// there are `any_known`: they do not go by its definition being out of sight for a moment.
+pub async fn follow_optional<K, S>(
+    health: Health,
+    start: impl Fn() -> S,
+    take: impl FnMut(Change<K>),
+    any_known: impl Fn() -> bool,
+) -> anyhow::Result<()>
+where
+    S: Stream<Item = watcher::Result<Event<K>>>,
+{
+    follow_for_ever(health, start, take, || !any_known()).await
+}
+
+/// `may_be_unknown`: whether it is an answer that the cluster does not know the kind.
+async fn follow_for_ever<K, S>(
+    health: Health,
+    start: impl Fn() -> S,
     mut take: impl FnMut(Change<K>),
+    may_be_unknown: impl Fn() -> bool,
 ) -> anyhow::Result<()>
 where
     S: Stream<Item = watcher::Result<Event<K>>>,
@@ -150,17 +177,36 @@ where
                 }
                 Some(Ok(Event::Apply(object))) => take(Change::Applied(object)),
                 Some(Ok(Event::Delete(object))) => take(Change::Deleted(object)),
-                Some(Err(error)) => break explain_watch(&error),
-                None => break "the stream ended".to_owned(),
+                Some(Err(error)) if is_unknown_kind(&error) && may_be_unknown() => {
+                    take(Change::All(Vec::new()));
+                    break None;
+                }
+                Some(Err(error)) => break Some(explain_watch(&error)),
+                None => break Some("the stream ended".to_owned()),
             }
         };
-        health.failed(error);
+        match error {
+            None => health.succeeded(),
+            Some(error) => health.failed(error),
+        }
         tokio::time::sleep(backoff.next().unwrap_or(LONGEST)).await;
     }
 }
 
 /// Where the backoff gives none, which it does not do.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Whether the API server does not know the kind of object.
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => status.code == 404,
+        _ => false,
+    }
+}
 
 fn explain_watch(error: &watcher::Error) -> String {
     use watcher::Error::{InitialListFailed, NoResourceVersion, WatchError, WatchFailed, WatchStartFailed};

@@ -8,7 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use kube::core::Status;
 use kube::runtime::watcher::{Error, Event};
 
-use super::{Change, Health, follow};
+use super::{Change, Health, follow, follow_optional};
 
 type Said = Result<Event<u8>, Error>;
 
@@ -91,4 +91,30 @@ async fn what_fails_is_told_with_its_fix_and_what_was_listed_stays_in_use() {
     followed(&health, vec![ends]).await;
     assert_eq!(health.readiness(), Ok(()));
     assert!(health.stale_for(std::time::Instant::now() + Duration::from_secs(5)) >= Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_cluster_need_not_know_has_no_objects_until_it_does() {
+    for any_known in [false, true] {
+        let health = Health::new("things");
+        let unknown = || vec![Ok(Event::Init), Err(Error::WatchError(status(404, "404 page not found")))];
+        let watches = Arc::new(Mutex::new(VecDeque::from([unknown(), unknown(), list(&[1]), unknown()])));
+        let changes = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&changes);
+        let start = || -> BoxStream<'static, Said> {
+            match watches.lock().unwrap().pop_front() {
+                Some(said) if !said.is_empty() => stream::iter(said).boxed(),
+                _ => stream::pending().boxed(),
+            }
+        };
+        let take = move |change| taken.lock().unwrap().push(change);
+        let following = follow_optional(health.clone(), start, take, || any_known);
+        assert!(tokio::time::timeout(Duration::from_hours(1), following).await.is_err());
+        let none = || Change::All(Vec::new());
+        let all = Change::All(vec![1]);
+        let expected = if any_known { vec![all] } else { vec![none(), none(), all, none()] };
+        assert_eq!(*changes.lock().unwrap(), expected);
+        assert_eq!(health.readiness(), Ok(()));
+        assert_eq!(health.stale_for(std::time::Instant::now()) > Duration::ZERO, any_known);
+    }
 }

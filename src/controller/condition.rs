@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::events::event::listed;
 use super::fleet::Counts;
+use super::rendered::{Notes, Rejection};
 use crate::admission::reason::Reason;
 use crate::names;
 use crate::store::known::Known;
@@ -15,10 +16,6 @@ use crate::template::render;
 
 /// Most bytes of a condition's message (apimachinery `Condition`: 32768).
 const MAX_MESSAGE: usize = 32_000;
-
-/// Of a template that selects monitors, which the offline commands render.
-const MONITORS: &str = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet, nor is what the \
-                        template says of them (scrapeClasses and others); pods are scraped by their annotations";
 
 /// Why a template is not in force everywhere that it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +44,15 @@ impl Undelivered {
     }
 }
 
-/// The status of a template.
-pub fn status(known: &Known, delivered: &Result<(), Undelivered>, counts: Counts, now: Timestamp) -> Value {
-    let conditions = [reconciled(known, delivered), available(known)];
+/// The status of a template; `monitors` is what there is to say of those that it selects.
+pub fn status(
+    known: &Known,
+    delivered: &Result<(), Undelivered>,
+    counts: Counts,
+    monitors: &Notes,
+    now: Timestamp,
+) -> Value {
+    let conditions = [reconciled(known, delivered, monitors), available(known)];
     json!({
         "paused": known.paused,
         "replicas": counts.all,
@@ -80,7 +83,7 @@ pub fn is_urgent(written: &Value, desired: &Value) -> bool {
 
 /// What the author has to hear of beside the status: reason and note of an Event, unless the status says it already.
 pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'static str, String)> {
-    let Condition { reason, message, .. } = reconciled(known, delivered);
+    let Condition { reason, message, .. } = reconciled(known, delivered, &Notes::default());
     let (event, note) = match reason {
         "Invalid" => {
             let beginning = format!("generation {} is not used: ", known.generation);
@@ -96,6 +99,14 @@ pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'sta
             && before["observedGeneration"] == known.generation
     });
     (!said).then_some((event, note))
+}
+
+/// Why a monitor is not used, unless the status says so already.
+pub fn rejected_news(known: &Known, rejection: &Rejection) -> Option<String> {
+    let said = find(&known.status, "Reconciled").and_then(|before| before["message"].as_str());
+    let said = |line: &str| said.is_some_and(|message| message.contains(line));
+    let new = !rejection.lines.iter().all(|line| said(line));
+    new.then(|| listed(&format!("template {}: ", known.id()), &rejection.lines))
 }
 
 /// Whether an object that nobody claims still bears a status of ours. One that names another controller is not looked at: that
@@ -133,9 +144,9 @@ impl Condition {
 }
 
 /// Whether the spec is valid and in force wherever it is used.
-fn reconciled(known: &Known, delivered: &Result<(), Undelivered>) -> Condition {
+fn reconciled(known: &Known, delivered: &Result<(), Undelivered>, monitors: &Notes) -> Condition {
     let (status, reason, message) = match (&known.violations[..], delivered) {
-        ([], Ok(())) => ("True", "Delivered", notes(known).join("; ")),
+        ([], Ok(())) => ("True", "Delivered", notes(known, monitors).join("; ")),
         ([], Err(why)) => ("False", why.reason(), why.message().to_owned()),
         (violations, _) => {
             let violations: Vec<_> = violations.iter().map(ToString::to_string).collect();
@@ -167,15 +178,16 @@ fn available(known: &Known) -> Condition {
     Condition { kind: "Available", status, reason, message }
 }
 
-/// What the author of a valid template should know.
-fn notes(known: &Known) -> Vec<String> {
+/// What the author of a valid template should know: first what is missing.
+fn notes(known: &Known, monitors: &Notes) -> Vec<String> {
     let Some(good) = &known.good else { return Vec::new() };
     let agent = &good.agent;
     let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
     let warnings = agent.config.warnings.iter();
     let warnings = warnings.map(|warning| format!("warning: {}: {}", warning.path, warning.text));
-    let monitors = agent.spec.pod_monitor_selector.as_ref().map(|_| MONITORS.to_owned());
-    render::derived_lines(agent).into_iter().chain(ignored).chain(monitors).chain(warnings).collect()
+    let rejected = monitors.rejections.iter().flat_map(|rejection| rejection.lines.iter().cloned());
+    let remarks = monitors.remarks.iter().cloned();
+    rejected.chain(render::derived_lines(agent)).chain(ignored).chain(warnings).chain(remarks).collect()
 }
 
 fn find<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {

@@ -3,8 +3,10 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Undelivered, differs, is_left_behind, is_urgent, news, status};
+use super::{Undelivered, differs, is_left_behind, is_urgent, news, rejected_news};
 use crate::controller::fleet::Counts;
+use crate::controller::rendered::{Notes, Rejection};
+use crate::monitors::podmonitor::MonitorId;
 use crate::names;
 use crate::store::known::{Known, judge};
 use crate::template::Settings;
@@ -35,6 +37,11 @@ fn good() -> Known {
     judged(&object(1, &json!({"sampleLimit": 5, "bodySizeLimit": "1MB", "replicas": 3})), None)
 }
 
+/// The status of a template that selects no monitor.
+fn status(known: &Known, delivered: &Result<(), Undelivered>, counts: Counts, now: Timestamp) -> Value {
+    super::status(known, delivered, counts, &Notes::default(), now)
+}
+
 /// Status, reason, message and generation of both conditions.
 fn conditions(known: &Known, delivered: &Result<(), Undelivered>) -> [[String; 4]; 2] {
     let status = status(known, delivered, COUNTS, now());
@@ -58,11 +65,31 @@ fn a_delivered_template_is_reconciled_and_says_what_it_ignores() {
     assert_eq!((&*reconciled[0], &*reconciled[1], &*reconciled[3]), ("True", "Delivered", "1"));
     assert!(reconciled[2].starts_with("ignored: spec.replicas: "), "{}", reconciled[2]);
     assert!(!reconciled[2].contains("PodMonitor"), "{}", reconciled[2]);
-    let selects = judged(&object(1, &json!({"podMonitorSelector": {}})), None);
-    let [reconciled, _] = conditions(&selects, &Ok(()));
-    let told = "ignored: spec.podMonitorSelector: PodMonitors are not followed in a cluster yet";
-    assert!(reconciled[2].contains(told), "{}", reconciled[2]);
     assert_eq!(available, row("True", "Published", "", 1));
+}
+
+#[test]
+fn what_is_wrong_with_its_monitors_comes_first_and_takes_nothing_else_down() {
+    let rejection = Rejection {
+        id: MonitorId { namespace: "a".to_owned(), name: "bad".to_owned() },
+        uid: "m".to_owned(),
+        lines: vec!["rejected: PodMonitor a/bad: spec: too bad".to_owned()],
+    };
+    let notes = Notes { rejections: vec![rejection.clone()], remarks: vec!["ignored: x".to_owned()] };
+    let mut known = good();
+    let status = super::status(&known, &Ok(()), COUNTS, &notes, now());
+    let reconciled = &status["conditions"][0];
+    assert_eq!((&reconciled["status"], &reconciled["reason"]), (&json!("True"), &json!("Delivered")));
+    let message = reconciled["message"].as_str().unwrap();
+    assert!(message.starts_with("rejected: PodMonitor a/bad: spec: too bad; ignored: spec.replicas"));
+    assert!(message.ends_with("; ignored: x"), "{message}");
+
+    let told = "template a/one: rejected: PodMonitor a/bad: spec: too bad";
+    assert_eq!(rejected_news(&known, &rejection).as_deref(), Some(told));
+    known.status = status;
+    assert_eq!(rejected_news(&known, &rejection), None, "it is said");
+    let worse = Rejection { lines: vec!["rejected: PodMonitor a/bad: spec: worse".to_owned()], ..rejection };
+    assert!(rejected_news(&known, &worse).is_some());
 }
 
 #[test]

@@ -108,12 +108,15 @@ impl Fleet {
         self.templates.keys()
     }
 
-    /// Counts of a template; `hash` is its present one.
-    pub fn counts(&self, template: &TemplateId, hash: Option<&str>) -> Counts {
+    /// Counts of a template; `hash` gives the present one for pods of a namespace.
+    pub fn counts<'a>(&self, template: &TemplateId, hash: impl Fn(&str) -> Option<&'a str>) -> Counts {
         let Some(members) = self.members.get(template) else { return Counts::default() };
         Counts {
             all: members.len(),
-            updated: members.values().filter(|member| Some(member.hash.as_str()) == hash).count(),
+            updated: members
+                .iter()
+                .filter(|((namespace, _), member)| hash(namespace) == Some(&*member.hash))
+                .count(),
             ready: members.values().filter(|member| member.ready).count(),
         }
     }
@@ -136,17 +139,20 @@ mod tests {
         fleet.insert(pod("1"), id("one"), member("old", true));
         fleet.insert(pod("2"), id("one"), member("new", false));
         fleet.insert(("other".to_owned(), "1".to_owned()), id("one"), member("new", true));
-        assert_eq!(fleet.counts(&id("one"), Some("new")), Counts { all: 3, updated: 2, ready: 2 });
-        assert_eq!(fleet.counts(&id("one"), None), Counts { all: 3, updated: 0, ready: 2 });
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), Counts { all: 3, updated: 2, ready: 2 });
+        // A namespace's monitors make the hash another there.
+        let in_ns = |namespace: &str| Some(if namespace == "ns" { "old" } else { "other" });
+        assert_eq!(fleet.counts(&id("one"), in_ns).updated, 1);
+        assert_eq!(fleet.counts(&id("one"), |_| None), Counts { all: 3, updated: 0, ready: 2 });
         assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["ns", "other"]);
         assert_eq!(fleet.templates_in("other").collect::<Vec<_>>(), [&id("one")]);
 
         fleet.insert(pod("1"), id("two"), member("new", true));
-        assert_eq!(fleet.counts(&id("one"), Some("new")).all, 2);
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")).all, 2);
         assert_eq!(fleet.remove(&pod("1")), Some(id("two")));
         assert_eq!(fleet.remove(&pod("1")), None);
         assert_eq!(fleet.templates().collect::<Vec<_>>(), [&id("one")]);
-        assert_eq!(fleet.counts(&id("two"), Some("new")), Counts::default());
+        assert_eq!(fleet.counts(&id("two"), |_| Some("new")), Counts::default());
         assert_eq!(fleet.templates_in("ns").collect::<Vec<_>>(), [&id("one")]);
     }
 

@@ -18,11 +18,11 @@ use super::fleet::{self, Member, PodKey};
 use super::plan::{self, Observed};
 use super::queue::Queue;
 use super::world::World;
-use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::admission::catalog::Catalog;
 use crate::cluster::objects;
-use crate::cluster::watch::{self, Change, Health, follow};
+use crate::cluster::watch::{self, Change, Health, follow, follow_optional};
 use crate::names;
-use crate::store::inventory::Concerned;
+use crate::store::inventory::{self, Concerned};
 use crate::template::agent::TemplateId;
 
 /// What is known, with what has to be looked at, for all who tell and who act.
@@ -34,6 +34,7 @@ pub struct Observer {
     /// What there is to tell in Events.
     pub events: Events,
     templates: Health,
+    monitors: Health,
     namespaces: Health,
     config_maps: Health,
     last_good: Health,
@@ -56,6 +57,7 @@ impl Observer {
             queue: Queue::default(),
             events: Events::default(),
             templates: Health::new("templates"),
+            monitors: Health::new("PodMonitors"),
             namespaces: Health::new("namespaces"),
             config_maps: Health::new("ConfigMaps"),
             last_good: Health::new("last good versions"),
@@ -80,13 +82,13 @@ impl Observer {
     }
 
     /// How the watches are that they come from.
-    pub const fn catalog_health(&self) -> [&Health; 3] {
-        [&self.templates, &self.namespaces, &self.last_good]
+    pub const fn catalog_health(&self) -> [&Health; 4] {
+        [&self.templates, &self.monitors, &self.namespaces, &self.last_good]
     }
 
     /// How the watches are.
-    pub const fn health(&self) -> [&Health; 5] {
-        [&self.templates, &self.namespaces, &self.config_maps, &self.last_good, &self.pods]
+    pub const fn health(&self) -> [&Health; 6] {
+        [&self.templates, &self.monitors, &self.namespaces, &self.config_maps, &self.last_good, &self.pods]
     }
 
     /// What is known at this moment.
@@ -119,6 +121,14 @@ impl Observer {
         let start = || objects::watch_templates(&client);
         let take = |change| self.tell_shared(|world| templates_changed(world, change));
         follow(self.templates.clone(), start, take).await
+    }
+
+    /// Follows the `PodMonitor`s of all namespaces for ever. A cluster without their definition has none.
+    pub async fn watch_monitors(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let start = || objects::watch_pod_monitors(&client);
+        let take = |change| self.tell_shared(|world| monitors_changed(world, change));
+        let any_known = || self.world().has_monitors();
+        follow_optional(self.monitors.clone(), start, take, any_known).await
     }
 
     /// Follows the metadata of all namespaces for ever.
@@ -188,18 +198,33 @@ fn templates_changed(world: &mut World, change: Change<(TemplateId, Value)>) -> 
 }
 
 /// A namespace; one that is being deleted has no metadata any more: nothing can be created there.
-fn namespace(namespace: &PartialObjectMeta<Namespace>) -> (String, Option<NamespaceMeta>) {
+fn namespace(namespace: &PartialObjectMeta<Namespace>) -> (String, Option<inventory::Namespace>) {
     let there = namespace.metadata.deletion_timestamp.is_none();
-    (namespace.name_any(), there.then(|| objects::namespace_meta(namespace)))
+    (namespace.name_any(), there.then(|| objects::namespace(namespace)))
 }
 
-fn namespaces_changed(world: &mut World, change: Change<(String, Option<NamespaceMeta>)>) -> Concerned {
+fn monitors_changed(world: &mut World, change: Change<objects::FoundMonitor>) -> Concerned {
+    match change {
+        Change::All(found) => world.all_monitors(found.into_iter().filter_map(objects::readable).collect()),
+        Change::Applied((id, Err(error))) => {
+            tracing::warn!(%error, "object left out");
+            world.monitor_deleted(&id)
+        }
+        Change::Applied((_, Ok(monitor))) => world.monitor_applied(monitor),
+        Change::Deleted((id, _)) => world.monitor_deleted(&id),
+    }
+}
+
+fn namespaces_changed(
+    world: &mut World,
+    change: Change<(String, Option<inventory::Namespace>)>,
+) -> Concerned {
     match change {
         Change::All(namespaces) => {
-            let there = namespaces.into_iter().filter_map(|(name, meta)| Some((name, meta?)));
+            let there = namespaces.into_iter().filter_map(|(name, namespace)| Some((name, namespace?)));
             world.all_namespaces(there.collect())
         }
-        Change::Applied((name, Some(meta))) => world.namespace_applied(&name, meta),
+        Change::Applied((name, Some(namespace))) => world.namespace_applied(&name, namespace),
         Change::Applied((name, None)) | Change::Deleted((name, _)) => world.namespace_deleted(&name),
     }
 }

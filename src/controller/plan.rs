@@ -1,19 +1,18 @@
 //! What has to be done so that a template's ConfigMaps are as they should be. PURE.
 //!
-//! Input: the version in force, the namespaces that need it, the ConfigMaps that are there, and the time. Output: steps; none
+//! Input: the version in force with the monitors, the namespaces that need it, the ConfigMaps that are there, and the time. Output: steps; none
 //! where everything is as it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::rendered::{InForce, Rendered};
 use crate::admission::sidecar::config_map_name;
-use crate::monitors::selection::Selection;
 use crate::names;
-use crate::template::agent::{Agent, TemplateId};
+use crate::template::agent::TemplateId;
 use crate::template::render;
 
 /// How long a ConfigMap is kept after its last use: longer than the pause of a weekly job.
@@ -86,45 +85,27 @@ pub fn digest(content: &str) -> [u8; 32] {
     Sha256::digest(content).into()
 }
 
-/// What a version in force renders to, by namespace, as digests: it is not rendered again to find that nothing differs.
-#[derive(Debug, Default)]
-pub struct Rendered {
-    agent: Option<Arc<Agent>>,
-    digests: BTreeMap<String, [u8; 32]>,
-}
-
-impl Rendered {
-    /// The digests of this version.
-    fn of(&mut self, agent: &Arc<Agent>) -> &mut BTreeMap<String, [u8; 32]> {
-        if self.agent.as_ref() != Some(agent) {
-            *self = Self { agent: Some(Arc::clone(agent)), digests: BTreeMap::new() };
-        }
-        &mut self.digests
-    }
-}
-
-/// The steps for one template; `agent` is the version in force, absent for a template that is gone: what it delivered is kept
-/// for as long as it is used. `observed` has its ConfigMaps by namespace.
+/// The steps for one template; `in_force` is absent for a template that is gone: what it delivered is kept for as long as it is
+/// used. `observed` has its ConfigMaps by namespace.
 pub fn plan(
     id: &TemplateId,
-    agent: Option<&Arc<Agent>>,
+    in_force: Option<InForce<'_>>,
     rendered: &mut Rendered,
     needed: &BTreeSet<&str>,
     observed: &BTreeMap<&str, &Observed>,
     now: Timestamp,
 ) -> Result<Vec<Step>, TooLarge> {
     let mut steps = Vec::new();
+    if let Some(in_force) = in_force {
+        rendered.follow(in_force);
+        rendered.keep(needed);
+    }
     for namespace in needed {
-        let Some(agent) = agent else { continue };
+        let Some(InForce { agent, .. }) = in_force else { continue };
         let found = observed.get(namespace);
-        let digests = rendered.of(agent);
-        if !found.is_some_and(|found| found.marked && digests.get(*namespace) == Some(&found.digest)) {
-            let content = render::render(agent, namespace, &Selection::default());
-            if content.len() > render::MAX_BYTES {
-                return Err(TooLarge { bytes: content.len() });
-            }
-            let digest = digest(&content);
-            digests.insert((*namespace).to_owned(), digest);
+        let as_rendered = rendered.digest(namespace);
+        if !found.is_some_and(|found| found.marked && as_rendered == Some(found.digest)) {
+            let (content, digest) = rendered.render(agent, namespace)?;
             match found {
                 None => steps.push(Step::Create(config_map(id, namespace, &content))),
                 Some(found) if found.marked && found.digest == digest => {}

@@ -1,14 +1,14 @@
 //! Steps for one template in namespaces that come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
-use super::{KEPT, Observed, Rendered, Seen, Step, config_map, digest, next_deletion, plan};
+use super::{InForce, KEPT, Observed, Rendered, Seen, Step, TooLarge, config_map, digest, next_deletion};
 use crate::admission::sidecar::config_map_name;
-use crate::monitors::selection::Selection;
+use crate::monitors::selection::{Monitors, Selection};
 use crate::names;
 use crate::template::agent::{Agent, TemplateId};
 use crate::template::{Settings, Template, render, validate};
@@ -50,6 +50,20 @@ fn applied(interval: &str) -> Step {
     let mut object = config_map(&id(), "a", &content(interval));
     object["metadata"]["uid"] = json!("u");
     Step::Apply(object)
+}
+
+/// The steps without a monitor.
+fn plan(
+    id: &TemplateId,
+    agent: Option<&Arc<Agent>>,
+    rendered: &mut Rendered,
+    needed: &BTreeSet<&str>,
+    observed: &BTreeMap<&str, &Observed>,
+    now: Timestamp,
+) -> Result<Vec<Step>, TooLarge> {
+    let monitors = Monitors::default();
+    let in_force = agent.map(|agent| InForce { agent, monitors: &monitors });
+    super::plan(id, in_force, rendered, needed, observed, now)
 }
 
 /// Steps for the namespace `a`.

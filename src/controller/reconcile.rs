@@ -170,7 +170,7 @@ impl Reconciler {
             (world.known(id).is_some(), world.status(id, delivered, now), world.news(id, delivered))
         };
         // Before the status, after which it is no news any more.
-        if let Some(event) = news {
+        for event in news {
             self.observer.events.template(event);
         }
         if !there {

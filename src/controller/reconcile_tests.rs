@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::Reconciler;
 use crate::admission::Policy;
-use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::config_map_name;
 use crate::controller::apply::Writer;
 use crate::controller::lease::Leadership;
@@ -21,7 +20,7 @@ use crate::controller::observe::Observer;
 use crate::controller::plan::{Observed, Seen, digest};
 use crate::controller::world::World;
 use crate::names;
-use crate::store::inventory::Concerned;
+use crate::store::inventory::{Concerned, Namespace};
 use crate::template::Settings;
 use crate::template::agent::TemplateId;
 
@@ -41,7 +40,7 @@ fn template(status: &Value) -> Value {
 /// How often the loop writes to `path` in the course of a minute, if another does so at once each time.
 async fn writes(path: &'static str, another: fn(&mut World) -> Concerned) -> usize {
     let mut world = World::new(Settings::default(), Policy::default(), "own".to_owned());
-    world.namespace_applied("a", NamespaceMeta::default());
+    world.namespace_applied("a", Namespace::default());
     world.template_applied(&template(&Value::Null)).unwrap();
     let observer = Arc::new(Observer::new(world));
     observer.health().iter().for_each(|health| health.succeeded());

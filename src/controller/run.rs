@@ -152,6 +152,8 @@ fn watch(client: &Client, observer: &Arc<Observer>, own_namespace: &str, supervi
     let (of, by) = watches();
     supervisor.spawn_until_stop("watching templates", of.watch_templates(by));
     let (of, by) = watches();
+    supervisor.spawn_until_stop("watching PodMonitors", of.watch_monitors(by));
+    let (of, by) = watches();
     supervisor.spawn_until_stop("watching namespaces", of.watch_namespaces(by));
     let (of, by) = watches();
     supervisor.spawn_until_stop("watching ConfigMaps", of.watch_config_maps(by));

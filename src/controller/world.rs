@@ -13,16 +13,19 @@ use super::demand;
 use super::events::event::{Event, Regarding, Sameness};
 use super::events::refused::Refused;
 use super::fleet::{Counts, Fleet, Member, PodKey};
-use super::plan::{self, Observed, Rendered, Step, TooLarge};
+use super::plan::{self, Observed, Step, TooLarge};
+use super::rendered::{InForce, Rejection, Rendered};
 use crate::admission::Policy;
-use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
+use crate::admission::catalog::{Catalog, TemplateEntry};
 use crate::admission::decision;
 use crate::admission::reason::Reason;
 use crate::admission::sidecar::config_map_name;
+use crate::monitors::podmonitor::{self, MonitorId, PodMonitor};
 use crate::store::compile::template_id;
-use crate::store::inventory::{Concerned, Inventory};
+use crate::store::inventory::{Concerned, Inventory, Namespace};
 use crate::store::known::Known;
 use crate::store::last_good;
+use crate::store::monitored::Changed;
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND, ReadError, Settings};
 
@@ -147,18 +150,52 @@ impl World {
         self.asked_anew(concerned)
     }
 
+    /// Whether there is any monitor.
+    pub fn has_monitors(&self) -> bool {
+        self.inventory.monitors().all().next().is_some()
+    }
+
+    /// A monitor is new or different.
+    pub fn monitor_applied(&mut self, monitor: PodMonitor) -> Concerned {
+        let changed = self.inventory.insert_monitor(monitor);
+        self.draw_again(changed)
+    }
+
+    /// A monitor is gone.
+    pub fn monitor_deleted(&mut self, id: &MonitorId) -> Concerned {
+        let changed = self.inventory.remove_monitor(id);
+        self.draw_again(changed)
+    }
+
+    /// These are all monitors.
+    pub fn all_monitors(&mut self, monitors: Vec<PodMonitor>) -> Concerned {
+        let changed = self.inventory.replace_monitors(monitors);
+        self.draw_again(changed)
+    }
+
+    /// What was rendered of templates that select these monitors is out of date where the monitors are about.
+    fn draw_again(&mut self, changed: Changed) -> Concerned {
+        for id in &changed.templates {
+            if let Some(rendered) = self.rendered.get_mut(id) {
+                rendered.forget(&changed.monitors);
+            }
+        }
+        changed.templates
+    }
+
     /// A namespace is new or different; one that is being deleted counts as gone.
-    pub fn namespace_applied(&mut self, name: &str, meta: NamespaceMeta) -> Concerned {
-        let concerned = match self.catalog().namespace(name) {
+    pub fn namespace_applied(&mut self, name: &str, namespace: Namespace) -> Concerned {
+        let mut concerned = match self.catalog().namespace(name) {
             Some(_) => Concerned::new(),
             None => self.concerned_by_namespace(name),
         };
-        if meta.inject.is_some() {
+        if namespace.meta.inject.is_some() {
             self.labelled.insert(name.to_owned());
         } else {
             self.labelled.remove(name);
         }
-        self.inventory.insert_namespace(name, meta);
+        let changed = self.inventory.insert_namespace(name, namespace);
+        concerned.extend(self.draw_again(changed));
         self.ask_again(name, concerned)
     }
 
@@ -171,13 +208,13 @@ impl World {
     }
 
     /// These are all namespaces.
-    pub fn all_namespaces(&mut self, namespaces: Vec<(String, NamespaceMeta)>) -> Concerned {
+    pub fn all_namespaces(&mut self, namespaces: Vec<(String, Namespace)>) -> Concerned {
         let there: BTreeSet<&str> = namespaces.iter().map(|(name, _)| name.as_str()).collect();
         let gone: Vec<String> =
             self.catalog().namespaces().filter(|name| !there.contains(name)).map(str::to_owned).collect();
         let mut concerned: Concerned = gone.iter().flat_map(|name| self.namespace_deleted(name)).collect();
-        for (name, meta) in namespaces {
-            concerned.extend(self.namespace_applied(&name, meta));
+        for (name, namespace) in namespaces {
+            concerned.extend(self.namespace_applied(&name, namespace));
         }
         concerned
     }
@@ -286,15 +323,16 @@ impl World {
 
     /// Counts of all injected pods.
     pub fn counts(&self) -> Counts {
-        let of_template = |id: &TemplateId| {
-            let hash = self.known(id).and_then(|known| known.entry.sidecar.as_ref());
-            self.fleet.counts(id, hash.map(|sidecar| sidecar.hash.as_str()))
-        };
-        self.fleet.templates().map(of_template).fold(Counts::default(), |sum, counts| Counts {
+        self.fleet.templates().map(|id| self.counts_of(id)).fold(Counts::default(), |sum, counts| Counts {
             all: sum.all + counts.all,
             updated: sum.updated + counts.updated,
             ready: sum.ready + counts.ready,
         })
+    }
+
+    fn counts_of(&self, id: &TemplateId) -> Counts {
+        let sidecar = self.known(id).and_then(|known| known.entry.sidecar.as_ref());
+        self.fleet.counts(id, |namespace| sidecar.map(|sidecar| sidecar.hash_in(namespace)))
     }
 
     /// Every template that has anything.
@@ -332,7 +370,8 @@ impl World {
             // Those of a namespace that is going go with it.
             .filter(|(namespace, _)| self.catalog().namespace(namespace).is_some())
             .collect();
-        let steps = plan::plan(id, good.map(|good| &good.agent), &mut rendered, &needed, &observed, now);
+        let in_force = good.map(|good| InForce { agent: &good.agent, monitors: self.inventory.monitors() });
+        let steps = plan::plan(id, in_force, &mut rendered, &needed, &observed, now);
         let work = Work {
             again: plan::next_deletion(&observed),
             keeping: match (known, good, self.inventory.kept().get(id)) {
@@ -378,19 +417,25 @@ impl World {
             return Some((Value::Null, false));
         }
         let known = self.known(id)?;
-        let hash = known.entry.sidecar.as_ref().map(|sidecar| sidecar.hash.as_str());
-        let status = condition::status(known, delivered, self.fleet.counts(id, hash), now);
+        let notes = self.rendered.get(id).map(Rendered::notes).unwrap_or_default();
+        let status = condition::status(known, delivered, self.counts_of(id), &notes, now);
         condition::differs(&known.status, &status).then(|| {
             let urgent = condition::is_urgent(&known.status, &status);
             (status, urgent)
         })
     }
 
-    /// An Event about a template, where there is something that its status does not say yet.
-    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Option<Event> {
-        let known = self.known(id)?;
-        let (reason, note) = condition::news(known, delivered)?;
-        Some(about(&known.entry, reason, "Publish", note, Sameness::Note))
+    /// Events about a template and its monitors, where there is something that its status does not say yet.
+    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Vec<Event> {
+        let Some(known) = self.known(id) else { return Vec::new() };
+        let own = condition::news(known, delivered)
+            .map(|(reason, note)| about(&known.entry, reason, "Publish", note, Sameness::Note));
+        let notes = self.rendered.get(id).map(Rendered::notes).unwrap_or_default();
+        let monitors = notes.rejections.iter().filter_map(|rejection| {
+            let note = condition::rejected_news(known, rejection)?;
+            Some(about_monitor(rejection, note))
+        });
+        own.into_iter().chain(monitors).collect()
     }
 
     /// An Event for the owner of the template that a refused pod asked for, where the pod's owner may not know why.
@@ -423,6 +468,18 @@ fn about(
         uid: entry.uid.clone(),
     };
     Event { regarding, reason, action, note, sameness }
+}
+
+/// A warning about a monitor, with the reason that prometheus-operator has for it.
+fn about_monitor(Rejection { id, uid, .. }: &Rejection, note: String) -> Event {
+    let regarding = Regarding {
+        api_version: podmonitor::API_VERSION.to_owned(),
+        kind: podmonitor::KIND.to_owned(),
+        namespace: id.namespace.clone(),
+        name: id.name.clone(),
+        uid: uid.clone(),
+    };
+    Event { regarding, reason: "InvalidConfiguration", action: "Render", note, sameness: Sameness::Note }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::controller::events::refused;
 use crate::controller::fleet::Member;
 use crate::controller::plan::{Observed, Seen, Step, digest};
 use crate::names;
-use crate::store::inventory::Concerned;
+use crate::store::inventory::{Concerned, Namespace};
 use crate::template::Settings;
 use crate::template::agent::TemplateId;
 
@@ -48,7 +48,12 @@ fn world() -> World {
 
 fn namespace(world: &mut World, name: &str, inject: Option<&str>) -> Concerned {
     let label = |key: &str| inject.filter(|_| key == names::INJECT);
-    world.namespace_applied(name, NamespaceMeta::new(label, |_| None))
+    world.namespace_applied(name, labelled(NamespaceMeta::new(label, |_| None)))
+}
+
+/// A namespace without further labels.
+fn labelled(meta: NamespaceMeta) -> Namespace {
+    Namespace { meta, ..Namespace::default() }
 }
 
 /// A world with the template `a/one` in its namespace.
@@ -99,7 +104,10 @@ fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_o
     assert_eq!(namespace(&mut world, "a", Some("true")), ids(&[("a", "one")]));
     let annotation = |key: &str| (key == names::TEMPLATE).then_some("a/one");
     let label = |key: &str| (key == names::INJECT).then_some("true");
-    assert_eq!(world.namespace_applied("b", NamespaceMeta::new(label, annotation)), ids(&[("a", "one")]));
+    assert_eq!(
+        world.namespace_applied("b", labelled(NamespaceMeta::new(label, annotation))),
+        ids(&[("a", "one")])
+    );
     namespace(&mut world, "c", None);
     let member = Member { hash: "h".to_owned(), ready: true };
     let pod = ("c".to_owned(), "web".to_owned());

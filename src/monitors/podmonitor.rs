@@ -39,6 +39,10 @@ impl fmt::Display for MonitorId {
 pub struct PodMonitor {
     /// Namespace and name.
     pub id: MonitorId,
+    /// `metadata.uid`, empty where the object has none (files).
+    pub uid: String,
+    /// `metadata.generation`, 0 where the object has none (files).
+    pub generation: i64,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// What of the spec could be read.
@@ -85,6 +89,8 @@ impl PodMonitor {
         let spec = spec(object, &mut findings);
         Ok(Self {
             id: MonitorId { namespace: namespace.to_owned(), name: name.to_owned() },
+            uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
+            generation: metadata["generation"].as_i64().unwrap_or_default(),
             labels,
             spec,
             misread: findings.violations,

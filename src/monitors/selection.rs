@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::checks::{Checks, Fit};
 use super::job::{self, Checked};
 use super::podmonitor::{MonitorId, PodMonitor};
 use super::selector;
@@ -66,19 +67,32 @@ pub struct Rejected {
 }
 
 impl Monitors {
-    /// Adds or replaces a monitor. Whether there was none of that name.
-    pub fn insert(&mut self, monitor: PodMonitor) -> bool {
-        self.pods.insert(monitor.id.clone(), Arc::new(monitor)).is_none()
+    /// Adds or replaces a monitor; gives the one of that name that was there.
+    pub fn insert(&mut self, monitor: PodMonitor) -> Option<Arc<PodMonitor>> {
+        self.pods.insert(monitor.id.clone(), Arc::new(monitor))
     }
 
     /// Removes a monitor, if it is there.
-    pub fn remove(&mut self, id: &MonitorId) {
-        self.pods.remove(id);
+    pub fn remove(&mut self, id: &MonitorId) -> Option<Arc<PodMonitor>> {
+        self.pods.remove(id)
     }
 
-    /// Adds or replaces the labels of a namespace.
-    pub fn insert_namespace(&mut self, name: String, labels: BTreeMap<String, String>) {
+    /// A monitor, if it is there.
+    pub fn get(&self, id: &MonitorId) -> Option<&Arc<PodMonitor>> {
+        self.pods.get(id)
+    }
+
+    /// Every monitor.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<PodMonitor>> {
+        self.pods.values()
+    }
+
+    /// Adds or replaces the labels of a namespace; whether they are others than before.
+    pub fn insert_namespace(&mut self, name: String, labels: BTreeMap<String, String>) -> bool {
+        let before = self.namespaces.get(&name);
+        let differ = before.map_or(!labels.is_empty(), |before| *before != labels);
         self.namespaces.insert(name, labels);
+        differ
     }
 
     /// Forgets a namespace. Its monitors are removed one by one, as they are deleted.
@@ -98,16 +112,16 @@ impl Monitors {
 
     /// The monitors that the template selects, valid or not. No selector takes none, an empty one all; without a namespace
     /// selector only those of the template's namespace count.
-    pub fn selected<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a PodMonitor> {
-        let spec = &agent.spec;
-        let selector = spec.pod_monitor_selector.as_ref();
-        let monitors = selector.into_iter().flat_map(|selector| {
-            self.pods.values().filter(|monitor| selector::matches(selector, &monitor.labels))
-        });
-        monitors.map(AsRef::as_ref).filter(|monitor| match &spec.pod_monitor_namespace_selector {
-            None => monitor.id.namespace == agent.id.namespace,
-            Some(selector) => selector::matches(selector, &self.labels_of(&monitor.id.namespace)),
-        })
+    pub fn selected<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Arc<PodMonitor>> {
+        self.pods.values().filter(|monitor| self.selects(agent, monitor))
+    }
+
+    /// Whether the template selects a monitor.
+    pub fn selects(&self, agent: &Agent, monitor: &PodMonitor) -> bool {
+        let namespaces = agent.spec.pod_monitor_namespace_selector.as_ref();
+        may_select(agent, monitor)
+            && namespaces
+                .is_none_or(|selector| selector::matches(selector, &self.labels_of(&monitor.id.namespace)))
     }
 
     /// Labels of a namespace. One that is not known has the label that every one has.
@@ -119,52 +133,61 @@ impl Monitors {
 
     /// What the agent runs for the pods of a namespace.
     pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
-        let about = |monitor: &&PodMonitor| covers(agent, monitor, namespace);
-        let (about, elsewhere): (Vec<_>, Vec<_>) = self.selected(agent).partition(about);
-        let judged = about.into_iter().map(|monitor| {
-            let checked = job::check(agent, monitor);
-            (monitor, checked.and_then(|checked| own_references(checked, &monitor.id, namespace)))
-        });
-        let mut selection = within_budget(judged.collect(), namespace);
-        selection.elsewhere = elsewhere.into_iter().map(|monitor| monitor.id.clone()).collect();
-        selection
+        let mut checks = Checks::default();
+        checks.follow(self, agent);
+        checks.select(agent, namespace)
+    }
+
+    /// Files that the pods of a namespace need for the monitors that the agent runs for them. Only monitors of the namespace
+    /// itself can have any, and they come before all others.
+    pub fn files(&self, agent: &Agent, namespace: &str) -> BTreeSet<FileReference> {
+        let own = self.in_namespace(namespace).filter(|monitor| self.selects(agent, monitor));
+        let mut checks = Checks::default();
+        checks.check(agent, own);
+        checks.select(agent, namespace).files
+    }
+
+    /// The monitors of one namespace.
+    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<PodMonitor>> {
+        let first = MonitorId { namespace: namespace.to_owned(), name: String::new() };
+        self.pods
+            .range(first..)
+            .map(|(_, monitor)| monitor)
+            .take_while(move |monitor| monitor.id.namespace == namespace)
     }
 
     /// Every monitor that the template selects, judged for pods of its own namespace, to which it need not be limited.
     pub fn select_everywhere(&self, agent: &Agent) -> Selection {
-        let mut selection = Selection::default();
-        for monitor in self.selected(agent) {
-            selection.add(monitor, job::check(agent, monitor));
-        }
-        selection
+        let mut checks = Checks::default();
+        checks.follow(self, agent);
+        checks.everywhere()
     }
 }
 
 /// A selected monitor, and what became of it.
-type Judged<'a> = (&'a PodMonitor, Result<Checked, Vec<Violation>>);
+pub(super) type Judged<'a> = (&'a PodMonitor, Result<&'a Fit, Vec<Violation>>);
 
 /// Takes monitors for as long as there is room for them: those of the pods' own namespace first, so that nobody's metrics go
 /// for want of room that others took.
-fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Selection {
+pub(super) fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Selection {
     let mut order: Vec<usize> = (0..judged.len()).collect();
     order.sort_by_key(|index| judged[*index].0.id.namespace != namespace);
     let (mut bytes, mut files) = (0, BTreeSet::new());
     for index in order {
         let result = &mut judged[index].1;
-        let Ok(checked) = &*result else { continue };
-        let size = checked.jobs.iter().map(size).sum::<usize>();
-        let needed: BTreeSet<_> = files.union(&checked.files).cloned().collect();
-        if bytes + size > MOST_BYTES {
+        let Ok(fit) = &*result else { continue };
+        let needed: BTreeSet<_> = files.union(&fit.checked.files).cloned().collect();
+        if bytes + fit.bytes > MOST_BYTES {
             *result = Err(vec![no_room("makes the configuration larger than a ConfigMap holds")]);
         } else if needed.len() > MOST_FILES {
             *result = Err(vec![no_room("needs more files than a pod mounts for its monitors")]);
         } else {
-            (bytes, files) = (bytes + size, needed);
+            (bytes, files) = (bytes + fit.bytes, needed);
         }
     }
     let mut selection = Selection::default();
     for (monitor, result) in judged {
-        selection.add(monitor, result);
+        selection.add(monitor, result.map(|fit| &fit.checked));
         if monitor.id.namespace == namespace
             && selection.taken.last().is_some_and(|taken| taken.id == monitor.id)
         {
@@ -172,11 +195,6 @@ fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Selection {
         }
     }
     selection
-}
-
-/// Bytes of a job, about.
-fn size(job: &ScrapeConfig) -> usize {
-    serde_json::to_vec(job).map_or(0, |text| text.len())
 }
 
 fn no_room(rule: &'static str) -> Violation {
@@ -187,8 +205,17 @@ fn no_room(rule: &'static str) -> Violation {
     }
 }
 
+/// Whether the template selects a monitor, as far as labels of namespaces do not decide.
+pub fn may_select(agent: &Agent, monitor: &PodMonitor) -> bool {
+    let spec = &agent.spec;
+    let anywhere =
+        spec.pod_monitor_namespace_selector.is_some() || monitor.id.namespace == agent.id.namespace;
+    let selector = spec.pod_monitor_selector.as_ref().filter(|_| anywhere);
+    selector.is_some_and(|selector| selector::matches(selector, &monitor.labels))
+}
+
 /// Whether the monitor is about pods of this namespace.
-fn covers(agent: &Agent, monitor: &PodMonitor, namespace: &str) -> bool {
+pub fn covers(agent: &Agent, monitor: &PodMonitor, namespace: &str) -> bool {
     let selector = &monitor.spec.namespace_selector;
     let ignored = agent.spec.ignore_namespace_selectors == Some(true);
     if ignored || !selector.any && selector.match_names.is_empty() {
@@ -198,10 +225,14 @@ fn covers(agent: &Agent, monitor: &PodMonitor, namespace: &str) -> bool {
 }
 
 /// Upstream resolves references in the monitor's namespace; a pod can mount those of its own alone.
-fn own_references(checked: Checked, id: &MonitorId, namespace: &str) -> Result<Checked, Vec<Violation>> {
+pub(super) fn own_references(
+    checked: &Checked,
+    id: &MonitorId,
+    namespace: &str,
+) -> Result<(), Vec<Violation>> {
     const FIX: &str = "put a monitor with its own Secrets and ConfigMaps into the pods' namespace";
     if id.namespace == namespace || checked.references.is_empty() {
-        return Ok(checked);
+        return Ok(());
     }
     let violation = |path: &Path| Violation {
         path: path.to_string(),
@@ -215,16 +246,29 @@ fn own_references(checked: Checked, id: &MonitorId, namespace: &str) -> Result<C
 }
 
 impl Selection {
-    fn add(&mut self, monitor: &PodMonitor, judged: Result<Checked, Vec<Violation>>) {
+    pub(super) fn add(&mut self, monitor: &PodMonitor, judged: Result<&Checked, Vec<Violation>>) {
         let id = monitor.id.clone();
         match judged {
             Ok(Checked { jobs, files, ignored, warnings, references: _ }) => {
-                self.jobs.extend(jobs);
-                self.files.extend(files);
-                self.taken.push(Taken { id, ignored, warnings });
+                self.jobs.extend_from_slice(jobs);
+                self.files.extend(files.iter().cloned());
+                self.taken.push(Taken { id, ignored: ignored.clone(), warnings: warnings.clone() });
             }
             Err(violations) => self.rejected.push(Rejected { id, violations }),
         }
+    }
+
+    /// The same without any monitor, where the configuration has no room for their jobs.
+    #[must_use]
+    pub fn without_room(self) -> Self {
+        let no_room = |Taken { id, .. }| Rejected {
+            id,
+            violations: vec![no_room("makes the configuration larger than a ConfigMap holds")],
+        };
+        let mut rejected: Vec<_> =
+            self.rejected.into_iter().chain(self.taken.into_iter().map(no_room)).collect();
+        rejected.sort_by(|one, other| one.id.cmp(&other.id));
+        Self { rejected, elsewhere: self.elsewhere, ..Self::default() }
     }
 
     /// What there is to say about the monitors, a line each.
@@ -232,6 +276,14 @@ impl Selection {
         let rejected = self.rejected.iter().flat_map(|Rejected { id, violations }| {
             violations.iter().map(move |violation| format!("rejected: PodMonitor {id}: {violation}"))
         });
+        let elsewhere = self.elsewhere.iter();
+        let elsewhere =
+            elsewhere.map(|id| format!("not used: PodMonitor {id}: it is about pods of other namespaces"));
+        rejected.chain(self.remarks()).chain(elsewhere).collect()
+    }
+
+    /// What has no effect or a doubt, a line each.
+    pub fn remarks(&self) -> Vec<String> {
         let taken = self.taken.iter().flat_map(|Taken { id, ignored, warnings }| {
             let ignored = ignored
                 .iter()
@@ -241,10 +293,7 @@ impl Selection {
                 .map(move |warning| format!("warning: PodMonitor {id}: {}: {}", warning.path, warning.text));
             ignored.chain(warnings)
         });
-        let elsewhere = self.elsewhere.iter();
-        let elsewhere =
-            elsewhere.map(|id| format!("not used: PodMonitor {id}: it is about pods of other namespaces"));
-        rejected.chain(taken).chain(elsewhere).collect()
+        taken.collect()
     }
 }
 

@@ -1,9 +1,9 @@
-//! Templates and namespaces from the API server. IO: follows watches.
+//! Templates, monitors and namespaces from the API server. IO: follows watches.
 //!
 //! Input: a client. Output: a [`Store`] whose snapshots follow the cluster. Each object is compiled when its watch event
 //! arrives, never for a request. Without the API server the last snapshot stays in use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -18,17 +18,18 @@ use super::Store;
 use super::inventory::Inventory;
 use crate::admission::catalog::Catalog;
 use crate::cluster::objects;
-use crate::cluster::watch::{Change, Health, follow};
+use crate::cluster::watch::{Change, Health, follow, follow_optional};
 use crate::template::agent::TemplateId;
 use crate::template::{ReadError, Settings};
 
-/// The cluster's templates and namespaces.
+/// The cluster's templates, monitors and namespaces.
 #[derive(Debug)]
 pub struct ClusterStore {
     inventory: Mutex<Inventory>,
     catalog: ArcSwap<Catalog>,
     changes: watch::Sender<()>,
     templates: Health,
+    monitors: Health,
     namespaces: Health,
     last_good: Health,
     /// Of whoever looks up what the cluster runs, if anyone does.
@@ -44,6 +45,7 @@ impl ClusterStore {
             catalog: ArcSwap::default(),
             changes: watch::Sender::new(()),
             templates: Health::new("templates"),
+            monitors: Health::new("PodMonitors"),
             namespaces: Health::new("namespaces"),
             last_good: Health::new("last good versions"),
             version,
@@ -51,7 +53,7 @@ impl ClusterStore {
     }
 
     fn health(&self) -> impl Iterator<Item = &Health> {
-        [&self.templates, &self.namespaces, &self.last_good].into_iter().chain(&self.version)
+        [&self.templates, &self.monitors, &self.namespaces, &self.last_good].into_iter().chain(&self.version)
     }
 
     /// Follows the templates of all namespaces for ever.
@@ -59,6 +61,14 @@ impl ClusterStore {
         let start = || objects::watch_templates(&client);
         let take = |change| self.change(|inventory| templates_changed(inventory, change));
         follow(self.templates.clone(), start, take).await
+    }
+
+    /// Follows the `PodMonitor`s of all namespaces for ever. A cluster without their definition has none.
+    pub async fn watch_monitors(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let start = || objects::watch_pod_monitors(&client);
+        let take = |change| self.change(|inventory| monitors_changed(inventory, change));
+        let any_known = || self.inventory().monitors().all().next().is_some();
+        follow_optional(self.monitors.clone(), start, take, any_known).await
     }
 
     /// Follows the metadata of all namespaces for ever.
@@ -79,10 +89,14 @@ impl ClusterStore {
         follow(self.last_good.clone(), start, take).await
     }
 
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        // Every change of the inventory is complete at each point where it could panic.
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the next snapshot and tells of it.
     fn change(&self, change: impl FnOnce(&mut Inventory)) {
-        // Every change of the inventory is complete at each point where it could panic.
-        let mut inventory = self.inventory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inventory = self.inventory();
         change(&mut inventory);
         let catalog = inventory.catalog().clone();
         super::log_violations(&self.catalog.load(), &catalog);
@@ -125,16 +139,35 @@ fn templates_changed(inventory: &mut Inventory, change: Change<(TemplateId, Valu
     }
 }
 
+fn monitors_changed(inventory: &mut Inventory, change: Change<objects::FoundMonitor>) {
+    match change {
+        Change::All(found) => {
+            inventory.replace_monitors(found.into_iter().filter_map(objects::readable).collect());
+            // Listed again and again where the cluster does not know the kind.
+            let listed = inventory.monitors().all().count();
+            if listed > 0 {
+                tracing::info!(pod_monitors = listed, "PodMonitors listed");
+            }
+        }
+        Change::Applied((id, Err(error))) => {
+            tracing::warn!(%error, "object left out");
+            inventory.remove_monitor(&id);
+        }
+        Change::Applied((_, Ok(monitor))) => drop(inventory.insert_monitor(monitor)),
+        Change::Deleted((id, _)) => drop(inventory.remove_monitor(&id)),
+    }
+}
+
 fn namespaces_changed(inventory: &mut Inventory, change: Change<PartialObjectMeta<Namespace>>) {
     match change {
         Change::All(namespaces) => {
             tracing::info!(namespaces = namespaces.len(), "namespaces listed");
-            let namespaces = namespaces.iter();
-            let all = namespaces.map(|namespace| (namespace.name_any(), objects::namespace_meta(namespace)));
-            inventory.replace_namespaces(all);
+            let all =
+                namespaces.iter().map(|namespace| (namespace.name_any(), objects::namespace(namespace)));
+            inventory.replace_namespaces(all.collect());
         }
         Change::Applied(namespace) => {
-            inventory.insert_namespace(&namespace.name_any(), objects::namespace_meta(&namespace));
+            inventory.insert_namespace(&namespace.name_any(), objects::namespace(&namespace));
         }
         Change::Deleted(namespace) => inventory.remove_namespace(&namespace.name_any()),
     }

@@ -125,7 +125,7 @@ fn monitored(catalog: &mut Catalog, agents: &[Agent], monitors: &Monitors) -> Ve
         let mut entry = TemplateEntry::clone(entry);
         let Some(mut sidecar) = entry.sidecar.as_deref().cloned() else { continue };
         for namespace in monitors.namespaces() {
-            sidecar.set_monitor_files(namespace, &monitors.select(agent, namespace).files);
+            sidecar.set_monitor_files(namespace, &monitors.files(agent, namespace));
         }
         entry.sidecar = Some(Arc::new(sidecar));
         catalog.insert_template(entry);

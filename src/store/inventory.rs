@@ -1,7 +1,8 @@
-//! Templates and namespaces as they come, one change at a time, with what was kept of templates by others before us. PURE.
+//! Templates, monitors and namespaces as they come, one change at a time, with what was kept of templates by others before us.
+//! PURE.
 //!
 //! Input: objects that are new, different or gone, and last good versions that are kept. Output: the [`Catalog`], and what is
-//! known of each claimed template.
+//! known of each claimed template and of every monitor. What monitors are to templates is in [`super::monitored`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +10,31 @@ use serde_json::Value;
 
 use super::compile::template_id;
 use super::known::{Known, judge};
+use super::monitored;
 use crate::admission::catalog::{Catalog, NamespaceMeta};
+use crate::monitors::selection::Monitors;
 use crate::template::agent::TemplateId;
 use crate::template::{ReadError, Settings};
 
 /// Templates that a change concerns.
 pub type Concerned = BTreeSet<TemplateId>;
 
-/// Every template and namespace.
+/// What is read of a Namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// What admission reads.
+    pub meta: NamespaceMeta,
+    /// Its labels, by which monitors are selected.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Every template, monitor and namespace.
 #[derive(Debug)]
 pub struct Inventory {
     settings: Settings,
-    catalog: Catalog,
-    templates: BTreeMap<TemplateId, Known>,
+    pub(super) catalog: Catalog,
+    pub(super) templates: BTreeMap<TemplateId, Known>,
+    pub(super) monitors: Monitors,
     /// Objects that were judged for lack of an older version: bad ones without any in force, and paused ones without one to
     /// freeze. They are judged again when one is restored.
     unsettled: BTreeMap<TemplateId, Value>,
@@ -36,6 +49,7 @@ impl Inventory {
             settings,
             catalog: Catalog::default(),
             templates: BTreeMap::new(),
+            monitors: Monitors::default(),
             unsettled: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
@@ -51,6 +65,11 @@ impl Inventory {
         &self.templates
     }
 
+    /// Every monitor.
+    pub const fn monitors(&self) -> &Monitors {
+        &self.monitors
+    }
+
     /// Last good versions that are kept, as objects.
     pub const fn kept(&self) -> &BTreeMap<TemplateId, Value> {
         &self.kept
@@ -61,7 +80,8 @@ impl Inventory {
         let id = template_id(&object["metadata"]);
         let before = self.templates.get(&id).filter(|known| known.good.is_some()).cloned();
         let previous = before.or_else(|| self.restored(&id));
-        let known = judge(object, &self.settings, previous.as_ref())?;
+        let mut known = judge(object, &self.settings, previous.as_ref())?;
+        monitored::mount(&mut known, previous.as_ref(), &self.monitors);
         self.catalog.insert_template(known.entry.clone());
         self.templates.remove(&id);
         let unsettled = self.unsettled.remove(&id).is_some()
@@ -139,22 +159,31 @@ impl Inventory {
     }
 
     /// A namespace is new or different.
-    pub fn insert_namespace(&mut self, name: &str, meta: NamespaceMeta) {
-        self.catalog.insert_namespace(name.to_owned(), meta);
+    pub fn insert_namespace(&mut self, name: &str, namespace: Namespace) -> monitored::Changed {
+        self.catalog.insert_namespace(name.to_owned(), namespace.meta);
+        self.labels_changed([(name.to_owned(), namespace.labels)])
     }
 
     /// These are all namespaces.
-    pub fn replace_namespaces(&mut self, namespaces: impl Iterator<Item = (String, NamespaceMeta)>) {
+    pub fn replace_namespaces(&mut self, namespaces: Vec<(String, Namespace)>) {
+        let there: BTreeSet<&str> = namespaces.iter().map(|(name, _)| name.as_str()).collect();
+        for gone in self.catalog.namespaces().filter(|name| !there.contains(name)) {
+            self.monitors.remove_namespace(gone);
+        }
         let mut catalog = self.catalog.without_namespaces();
-        for (name, meta) in namespaces {
-            catalog.insert_namespace(name, meta);
+        let mut labels = Vec::with_capacity(namespaces.len());
+        for (name, namespace) in namespaces {
+            labels.push((name.clone(), namespace.labels));
+            catalog.insert_namespace(name, namespace.meta);
         }
         self.catalog = catalog;
+        self.labels_changed(labels);
     }
 
     /// A namespace is gone. Its templates are removed one by one, as they are deleted.
     pub fn remove_namespace(&mut self, name: &str) {
         self.catalog.remove_namespace(name);
+        self.monitors.remove_namespace(name);
     }
 }
 

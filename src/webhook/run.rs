@@ -109,6 +109,7 @@ async fn follow(
     let version = looked_up.then(|| Health::new(VERSION));
     let store = Arc::new(ClusterStore::new(settings, version.clone()));
     supervisor.spawn_until_stop("watching templates", Arc::clone(&store).watch_templates(client.clone()));
+    supervisor.spawn_until_stop("watching PodMonitors", Arc::clone(&store).watch_monitors(client.clone()));
     supervisor.spawn_until_stop("watching namespaces", Arc::clone(&store).watch_namespaces(client.clone()));
     let last_good = Arc::clone(&store).watch_last_good(client.clone(), own_namespace);
     supervisor.spawn_until_stop("watching last good versions", last_good);

@@ -27,7 +27,7 @@ pub(crate) fn monitored(folder: &Path, agent: &Agent, namespace: &str) -> Select
     let mut monitors = Monitors::default();
     for document in manifest::read(&text).expect("monitors.yaml is YAML") {
         let monitor = PodMonitor::read(&document.object).expect("monitors.yaml has monitors with names");
-        assert!(monitors.insert(monitor), "each once");
+        assert!(monitors.insert(monitor).is_none(), "each once");
     }
     monitors.select(agent, namespace)
 }

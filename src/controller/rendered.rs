@@ -1,0 +1,177 @@
+//! What a template's version in force renders to in each namespace, and what there is to say of its monitors. PURE.
+//!
+//! Input: the version in force, the monitors, and which of them changed. Output: contents, made anew only where something
+//! changed; rejections and remarks for the status.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::plan::{TooLarge, digest};
+use crate::monitors::checks::Checks;
+use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::selection::{Monitors, Rejected, Selection, covers};
+use crate::template::agent::Agent;
+use crate::template::render;
+
+/// Most remarks on monitors in a status: each monitor is for its author's eyes, not for the template's.
+const MOST_REMARKS: usize = 20;
+/// Most namespaces that are named for one rejection.
+const MOST_NAMED: usize = 3;
+
+/// A version in force, and the monitors that it selects from.
+#[derive(Debug, Clone, Copy)]
+pub struct InForce<'a> {
+    /// The version.
+    pub agent: &'a Arc<Agent>,
+    /// All of them.
+    pub monitors: &'a Monitors,
+}
+
+/// What was rendered last. It is not rendered again to find that nothing differs.
+#[derive(Debug, Default)]
+pub struct Rendered {
+    agent: Option<Arc<Agent>>,
+    checks: Checks,
+    /// What they say of each monitor, whatever the namespace of the pods; without jobs.
+    everywhere: Selection,
+    /// Whether the checks are of the present monitors.
+    checked: bool,
+    drawn: BTreeMap<String, Drawn>,
+}
+
+/// What was rendered for one namespace.
+#[derive(Debug)]
+struct Drawn {
+    digest: [u8; 32],
+    /// Monitors that cannot be used there.
+    rejected: Vec<Rejected>,
+}
+
+/// What there is to say of the monitors that a template selects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// Monitors that are not used, in all namespaces or in some.
+    pub rejections: Vec<Rejection>,
+    /// What has no effect or a doubt, a line each.
+    pub remarks: Vec<String>,
+}
+
+/// A monitor that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which one.
+    pub id: MonitorId,
+    /// `metadata.uid` of it.
+    pub uid: String,
+    /// Why, a line each.
+    pub lines: Vec<String>,
+}
+
+impl Rendered {
+    /// Forgets what was rendered for pods that these monitors are about.
+    pub fn forget(&mut self, monitors: &[Arc<PodMonitor>]) {
+        let Some(agent) = &self.agent else { return };
+        self.checked = false;
+        self.drawn.retain(|namespace, _| !monitors.iter().any(|monitor| covers(agent, monitor, namespace)));
+    }
+
+    /// Forgets what was rendered for other namespaces than these.
+    pub fn keep(&mut self, namespaces: &BTreeSet<&str>) {
+        self.drawn.retain(|namespace, _| namespaces.contains(&**namespace));
+    }
+
+    /// Makes up for what changed since the last time.
+    pub fn follow(&mut self, InForce { agent, monitors }: InForce<'_>) {
+        if self.agent.as_ref() != Some(agent) {
+            *self = Self { agent: Some(Arc::clone(agent)), ..Self::default() };
+        }
+        if !self.checked {
+            self.checks.follow(monitors, agent);
+            self.everywhere = Selection { jobs: Vec::new(), ..self.checks.everywhere() };
+            self.checked = true;
+        }
+    }
+
+    /// The digest of the content for a namespace, if it is rendered.
+    pub fn digest(&self, namespace: &str) -> Option<[u8; 32]> {
+        self.drawn.get(namespace).map(|drawn| drawn.digest)
+    }
+
+    /// Renders the version that was followed last, for a namespace. Gives the content and its digest.
+    pub fn render(&mut self, agent: &Agent, namespace: &str) -> Result<(String, [u8; 32]), TooLarge> {
+        let mut selection = self.checks.select(agent, namespace);
+        let mut content = render::render(agent, namespace, &selection);
+        if content.len() > render::MAX_BYTES {
+            // The template's own part comes first.
+            selection = selection.without_room();
+            content = render::render(agent, namespace, &selection);
+        }
+        if content.len() > render::MAX_BYTES {
+            return Err(TooLarge { bytes: content.len() });
+        }
+        let digest = digest(&content);
+        let Selection { rejected, .. } = selection;
+        self.drawn.insert(namespace.to_owned(), Drawn { digest, rejected });
+        Ok((content, digest))
+    }
+
+    /// What there is to say of the monitors.
+    pub fn notes(&self) -> Notes {
+        let everywhere = &self.everywhere;
+        let mut rejections: BTreeMap<&MonitorId, Vec<String>> = BTreeMap::new();
+        for Rejected { id, violations } in &everywhere.rejected {
+            let lines = violations.iter().map(|violation| format!("rejected: PodMonitor {id}: {violation}"));
+            rejections.insert(id, lines.collect());
+        }
+        let mut in_some: BTreeMap<(&MonitorId, String), Vec<&str>> = BTreeMap::new();
+        for (namespace, drawn) in &self.drawn {
+            for Rejected { id, violations } in &drawn.rejected {
+                if everywhere.rejected.iter().any(|rejected| rejected.id == *id) {
+                    continue;
+                }
+                for violation in violations {
+                    in_some.entry((id, violation.to_string())).or_default().push(namespace);
+                }
+            }
+        }
+        for ((id, violation), namespaces) in in_some {
+            let line = format!("rejected for pods of {}: PodMonitor {id}: {violation}", named(&namespaces));
+            rejections.entry(id).or_default().push(line);
+        }
+        let rejections = rejections.into_iter().map(|(id, lines)| {
+            let uid = self.checks.monitor(id).map(|monitor| monitor.uid.clone()).unwrap_or_default();
+            Rejection { id: id.clone(), uid, lines }
+        });
+        Notes { rejections: rejections.collect(), remarks: cut(everywhere.remarks()) }
+    }
+}
+
+impl Notes {
+    /// All of it, a line each.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        let rejections = self.rejections.iter().flat_map(|rejection| &rejection.lines);
+        rejections.chain(&self.remarks).map(String::as_str)
+    }
+}
+
+/// A few of the namespaces, and how many others.
+fn named(namespaces: &[&str]) -> String {
+    let (named, others) = namespaces.split_at(namespaces.len().min(MOST_NAMED));
+    match others.len() {
+        0 => named.join(", "),
+        count => format!("{} and {count} more", named.join(", ")),
+    }
+}
+
+fn cut(mut remarks: Vec<String>) -> Vec<String> {
+    let more = remarks.len().saturating_sub(MOST_REMARKS);
+    if more > 0 {
+        remarks.truncate(MOST_REMARKS);
+        remarks.push(format!("{more} more remarks on PodMonitors, which `promsidecar validate` lists"));
+    }
+    remarks
+}
+
+#[cfg(test)]
+#[path = "rendered_tests.rs"]
+mod tests;

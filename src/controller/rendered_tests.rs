@@ -1,0 +1,159 @@
+//! Contents and remarks as monitors come, change and go.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{InForce, Rendered};
+use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::selection::{Monitors, Selection};
+use crate::template::agent::Agent;
+use crate::template::{Settings, Template, render, validate};
+
+/// A template of `shop` that selects every monitor of every namespace.
+fn agent(more: &Value) -> Arc<Agent> {
+    let mut object = json!({
+        "apiVersion": "monitoring.coreos.com/v1alpha1",
+        "kind": "PrometheusAgent",
+        "metadata": {"name": "agent", "namespace": "shop"},
+        "spec": {"podMonitorSelector": {}, "podMonitorNamespaceSelector": {}},
+    });
+    object["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let settings = Settings::default();
+    Arc::new(validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap())
+}
+
+fn monitor(namespace: &str, spec: &Value) -> PodMonitor {
+    let mut object = json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "web", "namespace": namespace, "uid": format!("uid of {namespace}")},
+        "spec": {"selector": {}, "podMetricsEndpoints": [{"port": "web"}]},
+    });
+    object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    PodMonitor::read(&object).unwrap()
+}
+
+fn with_secret(more: &Value) -> Value {
+    let mut spec = json!({
+        "podMetricsEndpoints": [{"port": "web", "bearerTokenSecret": {"name": "s", "key": "token"}}],
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    spec
+}
+
+fn followed(agent: &Arc<Agent>, monitors: &Monitors) -> Rendered {
+    let mut rendered = Rendered::default();
+    rendered.follow(InForce { agent, monitors });
+    rendered
+}
+
+/// Every rejection: whose, with which identity, and why.
+fn rejections(rendered: &Rendered) -> Vec<(String, String, Vec<String>)> {
+    let notes = rendered.notes();
+    let rejections = notes.rejections.into_iter();
+    rejections.map(|rejection| (rejection.id.to_string(), rejection.uid, rejection.lines)).collect()
+}
+
+#[test]
+fn only_what_a_changed_monitor_is_about_is_rendered_again() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    let mut rendered = followed(&agent, &monitors);
+    for namespace in ["a", "b", "c"] {
+        rendered.render(&agent, namespace).unwrap();
+    }
+    let present = |rendered: &Rendered| ["a", "b", "c"].map(|namespace| rendered.digest(namespace).is_some());
+    assert_eq!(present(&rendered), [true; 3]);
+
+    let about = |names: &[&str]| json!({"namespaceSelector": {"matchNames": names}});
+    let mut put = |rendered: &mut Rendered, spec: &Value| {
+        let before = monitors.insert(monitor("a", spec));
+        let after = monitors.get(&MonitorId { namespace: "a".to_owned(), name: "web".to_owned() }).cloned();
+        let changed: Vec<_> = before.into_iter().chain(after).collect();
+        rendered.forget(&changed);
+        rendered.follow(InForce { agent: &agent, monitors: &monitors });
+        let present = present(rendered);
+        for namespace in ["a", "b", "c"] {
+            let (content, _) = rendered.render(&agent, namespace).unwrap();
+            let selection = monitors.select(&agent, namespace);
+            assert_eq!(content, render::render(&agent, namespace, &selection));
+        }
+        present
+    };
+    assert_eq!(put(&mut rendered, &json!({})), [false, true, true]);
+    assert_eq!(put(&mut rendered, &about(&["b"])), [false, false, true]);
+    assert_eq!(put(&mut rendered, &about(&["c"])), [true, false, false]);
+    assert_eq!(put(&mut rendered, &json!({"namespaceSelector": {"any": true}})), [false; 3]);
+    rendered.keep(&["c"].into());
+    assert_eq!(present(&rendered), [false, false, true]);
+}
+
+#[test]
+fn another_version_in_force_is_rendered_anew() {
+    let monitors = Monitors::default();
+    let (one, other) = (agent(&json!({})), agent(&json!({"scrapeInterval": "5s"})));
+    let mut rendered = followed(&one, &monitors);
+    rendered.render(&one, "a").unwrap();
+    rendered.follow(InForce { agent: &one, monitors: &monitors });
+    assert!(rendered.digest("a").is_some());
+    rendered.follow(InForce { agent: &other, monitors: &monitors });
+    assert_eq!(rendered.digest("a"), None);
+}
+
+#[test]
+fn a_rejection_names_the_monitor_and_where_it_is_one() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    monitors.insert(monitor("bad", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));
+    monitors.insert(monitor("creds", &with_secret(&json!({"namespaceSelector": {"any": true}}))));
+    monitors.insert(monitor("good", &json!({"future": 1})));
+    let mut rendered = followed(&agent, &monitors);
+    for namespace in ["a", "bad", "c", "creds", "d", "e"] {
+        rendered.render(&agent, namespace).unwrap();
+    }
+    let found = rejections(&rendered);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let (id, uid, lines) = &found[0];
+    assert_eq!((&**id, &**uid, lines.len()), ("bad/web", "uid of bad", 1));
+    let start = "rejected: PodMonitor bad/web: spec.podMetricsEndpoints[0].interval: ";
+    assert!(lines[0].starts_with(start), "{}", lines[0]);
+    let (id, uid, lines) = &found[1];
+    assert_eq!((&**id, &**uid, lines.len()), ("creds/web", "uid of creds", 1));
+    let start = "rejected for pods of a, bad, c and 2 more: PodMonitor creds/web: \
+                 spec.podMetricsEndpoints[0].bearerTokenSecret: ";
+    assert!(lines[0].starts_with(start), "{}", lines[0]);
+    assert_eq!(
+        rendered.notes().remarks,
+        ["ignored: PodMonitor good/web: spec.future: is not known to promsidecar"]
+    );
+}
+
+#[test]
+fn remarks_on_many_monitors_are_counted() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    for number in 0..25 {
+        monitors.insert(monitor(&format!("n{number:02}"), &json!({"future": 1})));
+    }
+    let remarks = followed(&agent, &monitors).notes().remarks;
+    assert_eq!(remarks.len(), 21);
+    assert_eq!(remarks[20], "5 more remarks on PodMonitors, which `promsidecar validate` lists");
+}
+
+#[test]
+fn where_the_template_leaves_no_room_its_monitors_are_rejected_and_it_is_delivered() {
+    let mut agent = Agent::clone(&agent(&json!({})));
+    let without = render::render(&agent, "shop", &Selection::default()).len();
+    let long = "x".repeat(render::MAX_BYTES - without - 200);
+    agent.config.global.external_labels.insert("long".to_owned(), long);
+    let agent = Arc::new(agent);
+    let mut monitors = Monitors::default();
+    monitors.insert(monitor("shop", &json!({})));
+    let mut rendered = followed(&agent, &monitors);
+    let (content, _) = rendered.render(&agent, "shop").unwrap();
+    assert!(content.len() <= render::MAX_BYTES && !content.contains("podMonitor/shop/web"));
+    let found = rejections(&rendered);
+    let start = "rejected for pods of shop: PodMonitor shop/web: spec.podMetricsEndpoints: ";
+    assert!(found.len() == 1 && found[0].2[0].starts_with(start), "{found:?}");
+}

@@ -1,0 +1,95 @@
+//! What an agent makes of the monitors that it selects, each checked once. PURE.
+//!
+//! Input: the monitors, time and again, and one agent. Output: a [`Selection`] for the pods of any namespace, without checking
+//! anew what did not change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::job::{self, Checked};
+use super::podmonitor::{MonitorId, PodMonitor};
+use super::selection::{self, Monitors, Selection};
+use crate::template::agent::Agent;
+use crate::template::prometheus::ScrapeConfig;
+use crate::template::violation::Violation;
+
+/// The monitors that one agent selects, each with what became of it. For another agent, begin with none.
+#[derive(Debug, Default)]
+pub struct Checks(BTreeMap<MonitorId, Check>);
+
+#[derive(Debug)]
+struct Check {
+    monitor: Arc<PodMonitor>,
+    result: Result<Fit, Vec<Violation>>,
+}
+
+/// A monitor that passed, and its size.
+#[derive(Debug)]
+pub(super) struct Fit {
+    pub(super) checked: Checked,
+    /// Bytes of all its jobs, about.
+    pub(super) bytes: usize,
+}
+
+impl Checks {
+    /// Checks the monitors that the agent selects, where they are others than before.
+    pub fn follow(&mut self, monitors: &Monitors, agent: &Agent) {
+        self.check(agent, monitors.selected(agent));
+    }
+
+    /// Checks these monitors, where they are others than before; all others are forgotten.
+    pub(super) fn check<'a>(&mut self, agent: &Agent, monitors: impl Iterator<Item = &'a Arc<PodMonitor>>) {
+        let mut before = std::mem::take(&mut self.0);
+        let same = |monitor: &Arc<PodMonitor>, check: &Check| Arc::ptr_eq(monitor, &check.monitor);
+        self.0 = monitors
+            .map(|monitor| {
+                let known = before.remove(&monitor.id).filter(|check| same(monitor, check));
+                (monitor.id.clone(), known.unwrap_or_else(|| Check::new(agent, monitor)))
+            })
+            .collect();
+    }
+
+    /// One of the monitors.
+    pub fn monitor(&self, id: &MonitorId) -> Option<&PodMonitor> {
+        self.0.get(id).map(|check| &*check.monitor)
+    }
+
+    /// What the agent runs for the pods of a namespace.
+    pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
+        let (about, elsewhere): (Vec<_>, Vec<_>) =
+            self.0.values().partition(|check| selection::covers(agent, &check.monitor, namespace));
+        let judged = about.into_iter().map(|Check { monitor, result }| {
+            let result = result.as_ref().map_err(Clone::clone).and_then(|fit| {
+                selection::own_references(&fit.checked, &monitor.id, namespace).map(|()| fit)
+            });
+            (&**monitor, result)
+        });
+        let mut selection = selection::within_budget(judged.collect(), namespace);
+        selection.elsewhere = elsewhere.into_iter().map(|check| check.monitor.id.clone()).collect();
+        selection
+    }
+
+    /// Every monitor, as for pods of its own namespace and without a bound on their size.
+    pub fn everywhere(&self) -> Selection {
+        let mut selection = Selection::default();
+        for Check { monitor, result } in self.0.values() {
+            selection.add(monitor, result.as_ref().map(|fit| &fit.checked).map_err(Clone::clone));
+        }
+        selection
+    }
+}
+
+impl Check {
+    fn new(agent: &Agent, monitor: &Arc<PodMonitor>) -> Self {
+        let result = job::check(agent, monitor).map(|checked| {
+            let bytes = checked.jobs.iter().map(size).sum();
+            Fit { checked, bytes }
+        });
+        Self { monitor: Arc::clone(monitor), result }
+    }
+}
+
+/// Bytes of a job, about.
+fn size(job: &ScrapeConfig) -> usize {
+    serde_json::to_vec(job).map_or(0, |text| text.len())
+}

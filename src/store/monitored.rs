@@ -1,0 +1,124 @@
+//! What monitors are to templates: the files that their pods mount, and whom a change concerns. PURE.
+//!
+//! Input: monitors and labels of namespaces that are new, different or gone. Output: templates with the files of the monitors
+//! that they select, and what has to be looked at again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::inventory::{Concerned, Inventory};
+use super::known::Known;
+use crate::admission::sidecar::Sidecar;
+use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::selection::{Monitors, may_select};
+
+/// What a change of monitors, or of the namespaces that they are in, concerns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Changed {
+    /// Templates that select one of the monitors, or did.
+    pub templates: Concerned,
+    /// The monitors, as they were and as they are.
+    pub monitors: Vec<Arc<PodMonitor>>,
+}
+
+impl Inventory {
+    /// A monitor is new or different.
+    pub fn insert_monitor(&mut self, monitor: PodMonitor) -> Changed {
+        let changed = self.put_monitor(monitor);
+        self.monitors_changed(changed)
+    }
+
+    /// A monitor is gone.
+    pub fn remove_monitor(&mut self, id: &MonitorId) -> Changed {
+        let gone = self.monitors.remove(id);
+        self.monitors_changed(gone.into_iter().collect())
+    }
+
+    /// These are all monitors.
+    pub fn replace_monitors(&mut self, monitors: Vec<PodMonitor>) -> Changed {
+        let there: BTreeSet<MonitorId> = monitors.iter().map(|monitor| monitor.id.clone()).collect();
+        let known = self.monitors.all().map(|monitor| &monitor.id);
+        let gone: Vec<MonitorId> = known.filter(|id| !there.contains(id)).cloned().collect();
+        let mut changed: Vec<_> = gone.iter().filter_map(|id| self.monitors.remove(id)).collect();
+        changed.extend(monitors.into_iter().flat_map(|monitor| self.put_monitor(monitor)));
+        self.monitors_changed(changed)
+    }
+
+    /// Takes a monitor in; gives it as it was and as it is, unless it is what it was.
+    fn put_monitor(&mut self, monitor: PodMonitor) -> Vec<Arc<PodMonitor>> {
+        let id = monitor.id.clone();
+        if self.monitors.get(&id).is_some_and(|before| **before == monitor) {
+            return Vec::new();
+        }
+        let before = self.monitors.insert(monitor);
+        before.into_iter().chain(self.monitors.get(&id).cloned()).collect()
+    }
+
+    /// Namespaces have these labels.
+    pub(super) fn labels_changed(
+        &mut self,
+        labels: impl IntoIterator<Item = (String, BTreeMap<String, String>)>,
+    ) -> Changed {
+        let mut changed = Vec::new();
+        for (name, labels) in labels {
+            if self.monitors.insert_namespace(name.clone(), labels) {
+                changed.extend(self.monitors.in_namespace(&name).cloned());
+            }
+        }
+        self.monitors_changed(changed)
+    }
+
+    /// Mounts anew what pods need of these monitors.
+    fn monitors_changed(&mut self, monitors: Vec<Arc<PodMonitor>>) -> Changed {
+        let mut templates = Concerned::new();
+        for (id, known) in &mut self.templates {
+            let Some(good) = &known.good else { continue };
+            let selected = monitors.iter().filter(|monitor| may_select(&good.agent, monitor));
+            let namespaces: BTreeSet<&str> = selected.map(|monitor| monitor.id.namespace.as_str()).collect();
+            if namespaces.is_empty() {
+                continue;
+            }
+            templates.insert(id.clone());
+            if mount_in(known, namespaces.into_iter(), &self.monitors) {
+                self.catalog.insert_template(known.entry.clone());
+            }
+        }
+        Changed { templates, monitors }
+    }
+}
+
+/// Gives a template the files of the monitors that it selects, in every namespace that may use it; `before` is what was known
+/// of it.
+pub(super) fn mount(known: &mut Known, before: Option<&Known>, monitors: &Monitors) {
+    let (Some(good), Some(sidecar)) = (&known.good, &mut known.entry.sidecar) else { return };
+    let same = before.filter(|before| {
+        let agent = before.good.as_ref().map(|good| &good.agent);
+        agent == Some(&good.agent) && before.entry.allowed_namespaces == known.entry.allowed_namespaces
+    });
+    if let Some(before) = same.and_then(|before| before.entry.sidecar.as_ref()) {
+        if !sidecar.has_monitor_files_of(before) {
+            Arc::make_mut(sidecar).take_monitor_files(before);
+        }
+        return;
+    }
+    Arc::make_mut(sidecar).forget_monitor_files();
+    mount_in(known, monitors.namespaces().into_iter(), monitors);
+}
+
+/// The same in these namespaces; whether anything is different afterwards.
+fn mount_in<'a>(known: &mut Known, namespaces: impl Iterator<Item = &'a str>, monitors: &Monitors) -> bool {
+    let (Some(good), Some(before)) = (&known.good, &known.entry.sidecar) else { return false };
+    let mut sidecar = Sidecar::clone(before);
+    for namespace in namespaces.filter(|namespace| known.entry.permits(namespace)) {
+        sidecar.set_monitor_files(namespace, &monitors.files(&good.agent, namespace));
+    }
+    let different = !sidecar.has_monitor_files_of(before);
+    if different {
+        known.entry.sidecar = Some(Arc::new(sidecar));
+    }
+    different
+}
+
+#[cfg(test)]
+#[path = "monitored_tests.rs"]
+mod tests;
