@@ -2,6 +2,8 @@
 //!
 //! Input: a control plane. Output: one that knows the operator's kinds.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use super::ControlPlane;
@@ -18,13 +20,24 @@ pub(crate) async fn define_release(plane: &ControlPlane, release: &str) {
     define_of(plane, &format!("{OPERATOR}@v{release}")).await;
 }
 
+/// The definition of `PodMonitor`s alone.
+pub(crate) async fn define_monitors(plane: &ControlPlane) {
+    define_from(plane, &definitions(OPERATOR).join("monitoring.coreos.com_podmonitors.yaml")).await;
+}
+
 async fn define_of(plane: &ControlPlane, module: &str) {
-    let module = crate::support::oracle::module(module);
-    let definitions = module.join("example/prometheus-operator-crd");
-    let folder = definitions.to_str().unwrap();
-    let applied = plane.kubectl(&["apply", "--server-side", "-f", folder], "").await;
+    define_from(plane, &definitions(module)).await;
+}
+
+fn definitions(module: &str) -> PathBuf {
+    crate::support::oracle::module(module).join("example/prometheus-operator-crd")
+}
+
+async fn define_from(plane: &ControlPlane, path: &Path) {
+    let path = path.to_str().unwrap();
+    let applied = plane.kubectl(&["apply", "--server-side", "-f", path], "").await;
     assert_eq!(applied.code, 0, "{applied:?}");
-    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", folder];
+    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "-f", path];
     let established = plane.kubectl(&wait, "").await;
     assert_eq!(established.code, 0, "{established:?}");
 }
