@@ -7,6 +7,8 @@
 pub mod admin;
 pub mod apply;
 pub mod backoff;
+pub mod bind;
+pub mod bindings;
 pub mod certificate;
 pub mod condition;
 pub mod demand;

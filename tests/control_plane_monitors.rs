@@ -180,11 +180,45 @@ async fn a_monitor_that_cannot_be_used_is_named_and_takes_nothing_else_down() {
     })
     .await;
 
+    let slow = format!("{}/slow", monitors("rejects"));
+    bound(plane, &slow, "False", "InvalidConfiguration").await;
+    bound(plane, &format!("{}/good", monitors("rejects")), "True", "").await;
+
     let mended = json!({"spec": {"podMetricsEndpoints": [{"port": "web", "interval": "10s"}]}});
-    edit(plane, &format!("{}/slow", monitors("rejects")), &mended).await;
+    edit(plane, &slow, &mended).await;
     delivered(plane, &one, "rejects", &["rejects/good/0", "rejects/slow/0"]).await;
     until("the status names it no longer", || async { !message(plane, &one).await.contains("rejected: ") })
         .await;
+    bound(plane, &slow, "True", "").await;
+    // Monitors that it selects no longer do not name it.
+    edit(plane, &path(&one), &json!({"spec": {"podMonitorSelector": {"matchLabels": {"team": "a"}}}})).await;
+    until("the monitors have no binding with it", || async {
+        plane.api.list(&monitors("rejects")).await.iter().all(|monitor| binding(monitor).is_none())
+    })
+    .await;
+}
+
+/// The binding of a monitor with the template `one` of `rejects`; templates of other tests select it too.
+fn binding(monitor: &Value) -> Option<&Value> {
+    let mut bindings = monitor["status"]["bindings"].as_array()?.iter();
+    bindings.find(|binding| {
+        binding["resource"] == "prometheusagents"
+            && binding["namespace"] == "rejects"
+            && binding["name"] == "one"
+    })
+}
+
+/// Waits until it has this status and reason.
+async fn bound(plane: &ControlPlane, path: &str, status: &str, reason: &str) {
+    until(&format!("{path} is {status}"), || async {
+        let monitor = plane.api.get(path).await;
+        binding(&monitor).map(|binding| &binding["conditions"][0]).is_some_and(|condition| {
+            condition["observedGeneration"] == monitor["metadata"]["generation"]
+                && condition["status"] == status
+                && condition["reason"].as_str().unwrap_or_default() == reason
+        })
+    })
+    .await;
 }
 
 /// Secrets that a pod mounts for its agent.
@@ -244,8 +278,8 @@ async fn pods_mount_what_monitors_need_and_what_comes_later_makes_them_outdated(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_without_their_definition_has_no_monitors_until_it_is_installed() {
     let plane = ControlPlane::start(None).await;
-    let crds = folder("crds");
-    let applied = plane.kubectl(&["apply", "-k", crds.to_str().unwrap()], "").await;
+    let templates = folder("crds").join("prometheusagents.yaml");
+    let applied = plane.kubectl(&["apply", "-f", templates.to_str().unwrap()], "").await;
     assert_eq!(applied.code, 0, "{applied:?}");
     let established = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
     assert_eq!(plane.kubectl(&established, "").await.code, 0);

@@ -183,6 +183,19 @@ async fn drive(plane: &ControlPlane, webhook: &Program, ca: &str) {
     edit(json!({"version": null})).await;
     reason(plane, &one, "Published").await;
 
+    // A monitor of pods that it selects.
+    edit(json!({"podMonitorSelector": {}})).await;
+    let monitor = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "web"},
+        "spec": {"selector": {}, "podMetricsEndpoints": [{"port": "web"}]},
+    });
+    let monitors = "/apis/monitoring.coreos.com/v1/namespaces/shop/podmonitors";
+    plane.api.create(monitors, &monitor).await;
+    until("the monitor names the template", || async {
+        plane.api.get(&format!("{monitors}/web")).await["status"]["bindings"][0]["name"] == "one"
+    })
+    .await;
+
     // A pod of another namespace is injected and brings its configuration.
     plane.api.create_namespace(&namespace("pods", None)).await;
     let mut pod = asking_pod("web");

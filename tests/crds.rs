@@ -1,4 +1,4 @@
-//! The definition of templates for clusters without prometheus-operator, made from the structs that read them.
+//! The definitions of templates and pod monitors for clusters without prometheus-operator, made from the structs that read them.
 //!
 //! Serde itself is asked what each struct reads: [`Probe`] answers every question with an empty value and writes down what
 //! was asked. `make golden` writes the file.
@@ -6,9 +6,12 @@
 mod support;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use promsidecar::monitors::api::PodMonitorSpec;
+use promsidecar::monitors::podmonitor;
 use promsidecar::template::api::PrometheusAgentSpec;
 use promsidecar::template::{API_VERSION, KIND};
 use serde::de::value::{Error, StrDeserializer};
@@ -68,6 +71,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     scalars! {
         deserialize_bool, visit_bool, false, json!({"type": "boolean"});
+        deserialize_i64, visit_i64, 0, json!({"type": "integer", "format": "int64"});
         deserialize_i32, visit_i32, 0, json!({"type": "integer", "format": "int32"});
         deserialize_u32, visit_u32, 0, json!({"type": "integer", "format": "int64"});
         deserialize_u64, visit_u64, 0, json!({"type": "integer", "format": "int64"});
@@ -79,7 +83,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let expected = format!("{}", Expectation(&visitor));
         self.0.replace(match &*expected {
-            "a quantity (text or a number)" => json!({
+            "a quantity (text or a number)" | "a whole number or text" => json!({
                 "anyOf": [{"type": "integer"}, {"type": "string"}],
                 "x-kubernetes-int-or-string": true,
             }),
@@ -127,7 +131,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i64 i128 u8 u16 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple tuple_struct enum
+        i8 i16 i128 u8 u16 u128 f32 f64 char bytes byte_buf unit unit_struct newtype_struct tuple tuple_struct enum
         identifier ignored_any
     }
 }
@@ -195,10 +199,9 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     }
 }
 
-/// What the controller writes, in upstream's types.
-fn status() -> Value {
+/// Conditions, in upstream's types.
+fn conditions() -> Value {
     let text = || json!({"type": "string"});
-    let number = |format: &str| json!({"type": "integer", "format": format});
     let condition = json!({
         "type": "object",
         "required": ["lastTransitionTime", "status", "type"],
@@ -207,22 +210,27 @@ fn status() -> Value {
             "status": {"type": "string", "minLength": 1},
             "reason": text(),
             "message": text(),
-            "observedGeneration": number("int64"),
+            "observedGeneration": {"type": "integer", "format": "int64"},
             "lastTransitionTime": {"type": "string", "format": "date-time"},
         },
         (PRESERVE): true,
     });
-    let conditions = json!({
+    json!({
         "type": "array",
         "items": condition,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
-    });
+    })
+}
+
+/// What the controller writes into templates.
+fn status() -> Value {
+    let number = |format: &str| json!({"type": "integer", "format": format});
     let counts = ["replicas", "updatedReplicas", "availableReplicas", "unavailableReplicas"];
     let mut properties: Map<String, Value> =
         counts.map(|name| (name.to_owned(), number("int32"))).into_iter().collect();
     properties.insert("paused".to_owned(), json!({"type": "boolean"}));
-    properties.insert("conditions".to_owned(), conditions);
+    properties.insert("conditions".to_owned(), conditions());
     object(&properties)
 }
 
@@ -247,49 +255,105 @@ fn columns() -> Value {
     ])
 }
 
-fn definition() -> Value {
-    let (group, version) = API_VERSION.split_once('/').expect("a group has versions");
-    let text = |description: &str| json!({"type": "string", "description": description});
+/// What the controller writes into monitors, in upstream's types.
+fn bindings() -> Value {
+    let text = || json!({"type": "string", "minLength": 1});
+    let binding = json!({
+        "type": "object",
+        "required": ["group", "name", "namespace", "resource"],
+        "properties": {
+            "group": text(),
+            "resource": text(),
+            "name": text(),
+            "namespace": text(),
+            "conditions": conditions(),
+        },
+        (PRESERVE): true,
+    });
+    let bindings = json!({
+        "type": "array",
+        "items": binding,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["group", "resource", "name", "namespace"],
+    });
+    object(&[("bindings".to_owned(), bindings)].into_iter().collect())
+}
+
+/// The definition of templates.
+fn templates() -> Value {
     let mut spec = schema::<PrometheusAgentSpec>();
     spec["description"] = json!(
         "What agents are like, as prometheus-operator defines it. Fields that are not listed are kept; \
          docs/template-fields.md says what becomes of each."
     );
+    let mut definition = definition(
+        (API_VERSION, KIND),
+        ["prometheusagents", "prometheusagent", "promagent"],
+        "A template of the agents that promsidecar puts beside applications.",
+        (&spec, &status()),
+    );
+    definition["spec"]["versions"][0]["additionalPrinterColumns"] = columns();
+    definition
+}
+
+/// The definition of pod monitors.
+fn monitors() -> Value {
+    let mut spec = schema::<PodMonitorSpec>();
+    spec["description"] = json!(
+        "What is scraped of pods, as prometheus-operator defines it. Fields that are not listed are kept; \
+         docs/monitors.md says what becomes of each."
+    );
+    definition(
+        (podmonitor::API_VERSION, podmonitor::KIND),
+        ["podmonitors", "podmonitor", "pmon"],
+        "What agents scrape of the pods that they are beside.",
+        (&spec, &bindings()),
+    )
+}
+
+/// A definition; `names` are plural, singular and short.
+fn definition(
+    (api_version, kind): (&str, &str),
+    [plural, singular, short]: [&str; 3],
+    description: &str,
+    (spec, status): (&Value, &Value),
+) -> Value {
+    let (group, version) = api_version.split_once('/').expect("a group has versions");
+    let text = |description: &str| json!({"type": "string", "description": description});
     let schema = json!({
         "type": "object",
-        "description": "A template of the agents that promsidecar puts beside applications.",
+        "description": description,
         "required": ["spec"],
         "properties": {
             "apiVersion": text("Version of this representation of the object."),
             "kind": text("Kind of the object."),
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": status(),
+            "status": status,
         },
     });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": format!("prometheusagents.{group}"),
+            "name": format!("{plural}.{group}"),
             "labels": {"app.kubernetes.io/name": "promsidecar"},
         },
         "spec": {
             "group": group,
             "names": {
                 "categories": ["prometheus-operator"],
-                "kind": KIND,
-                "listKind": format!("{KIND}List"),
-                "plural": "prometheusagents",
-                "shortNames": ["promagent"],
-                "singular": "prometheusagent",
+                "kind": kind,
+                "listKind": format!("{kind}List"),
+                "plural": plural,
+                "shortNames": [short],
+                "singular": singular,
             },
             "scope": "Namespaced",
             "versions": [{
                 "name": version,
                 "served": true,
                 "storage": true,
-                "additionalPrinterColumns": columns(),
                 "schema": {"openAPIV3Schema": schema},
                 "subresources": {"status": {}},
             }],
@@ -313,33 +377,47 @@ fn objects<'a>(path: &str, schema: &'a Value, found: &mut Vec<(String, &'a Value
 }
 
 #[test]
-fn the_definition_is_what_the_structs_read() {
-    let text = format!(
-        "# For clusters without prometheus-operator, whose own definition of the kind is never replaced by this one: see\n\
-         # webhook-config/README.md. Made from the structs in src/template/api by tests/crds.rs; `make golden` writes it.\n{}",
-        yaml(&definition())
-    );
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("webhook-config/crds/prometheusagents.yaml");
+fn the_definitions_are_what_the_structs_read() {
     let mut wrong = Vec::new();
-    compare(&path, Some(&text), &mut wrong);
-    assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test crds\n{}", wrong.join("\n"));
+    for (name, source, definition) in [
+        ("prometheusagents", "src/template/api", templates()),
+        ("podmonitors", "src/monitors/api.rs", monitors()),
+    ] {
+        let text = format!(
+            "# For clusters without prometheus-operator, whose own definition of the kind is never replaced by this one: see\n\
+             # webhook-config/README.md. Made from the structs in {source} by tests/crds.rs; `make golden` writes it.\n{}",
+            yaml(&definition)
+        );
+        let path = format!("webhook-config/crds/{name}.yaml");
+        compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path), Some(&text), &mut wrong);
+    }
+    assert!(wrong.is_empty(), "write them with UPDATE_GOLDEN=1 cargo test --test crds\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_object_below_spec_and_status_keeps_what_it_does_not_know() {
-    let definition = definition();
-    let properties = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
-    let mut found = Vec::new();
-    for part in ["spec", "status"] {
-        objects(part, &properties[part], &mut found);
+    let names = |definition: &Value| -> BTreeSet<String> {
+        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        spec["properties"].as_object().expect("an object has properties").keys().cloned().collect()
+    };
+    for (definition, looked_at) in [
+        (templates(), ["spec.remoteWrite[].oauth2.tlsConfig.ca.secret", "status.conditions[]"]),
+        (monitors(), ["spec.podMetricsEndpoints[].oauth2.clientId", "status.bindings[].conditions[]"]),
+    ] {
+        let properties = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        let mut found = Vec::new();
+        for part in ["spec", "status"] {
+            objects(part, &properties[part], &mut found);
+        }
+        let keeps = |schema: &Value| schema[PRESERVE] == true || schema.get("additionalProperties").is_some();
+        let forgetful: Vec<_> =
+            found.iter().filter(|(_, schema)| !keeps(schema)).map(|(path, _)| path).collect();
+        assert_eq!(forgetful, [""; 0]);
+        for path in looked_at {
+            assert!(found.iter().any(|(found, _)| found == path), "{path} is looked at");
+        }
     }
-    let keeps = |schema: &Value| schema[PRESERVE] == true || schema.get("additionalProperties").is_some();
-    let forgetful: Vec<_> = found.iter().filter(|(_, schema)| !keeps(schema)).map(|(path, _)| path).collect();
-    assert_eq!(forgetful, [""; 0]);
-    for path in ["spec.remoteWrite[].oauth2.tlsConfig.ca.secret", "status.conditions[]"] {
-        assert!(found.iter().any(|(found, _)| found == path), "{path} is looked at");
-    }
-    let spec = properties["spec"]["properties"].as_object().expect("an object has properties");
-    let names: std::collections::BTreeSet<&str> = spec.keys().map(String::as_str).collect();
-    assert_eq!(names, fields::<PrometheusAgentSpec>());
+    let owned = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(names(&templates()), owned(fields::<PrometheusAgentSpec>()));
+    assert_eq!(names(&monitors()), owned(fields::<PodMonitorSpec>()));
 }

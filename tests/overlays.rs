@@ -121,7 +121,9 @@ fn every_overlay_is_the_base_and_what_it_says() {
 #[test]
 fn the_definitions_are_a_folder_of_their_own() {
     let found = identities(&build(&folder("crds")));
-    assert_eq!(found, ["CustomResourceDefinition/prometheusagents.monitoring.coreos.com".to_owned()].into());
+    let names = ["podmonitors", "prometheusagents"];
+    let expected = names.map(|name| format!("CustomResourceDefinition/{name}.monitoring.coreos.com"));
+    assert_eq!(found, expected.into());
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::lease::Leadership;
 use super::plan::{Seen, Step};
 use crate::cluster::explain::explain;
 use crate::cluster::objects;
+use crate::monitors::podmonitor::{self, MonitorId};
 use crate::names;
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND};
@@ -198,6 +199,23 @@ impl Writer {
         let object = Patch::Apply(object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         self.write(&format!("status of {id}"), api.patch_status(&id.name, &params, &object)).await
+    }
+
+    /// Writes what templates make of a monitor into its status. Whether there was such a status to write into: older
+    /// definitions have none.
+    pub async fn monitor_status(&self, id: &MonitorId, status: &Value) -> Result<bool, WriteError> {
+        let kind = objects::pod_monitors();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &kind);
+        let object = json!({
+            "apiVersion": podmonitor::API_VERSION,
+            "kind": podmonitor::KIND,
+            "metadata": {"name": id.name, "namespace": id.namespace},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let object = Patch::Apply(object);
+        let write = api.patch_status(&id.name, &params, &object);
+        self.send(&format!("status of PodMonitor {id}"), write).await.map(|written| written.is_some())
     }
 
     /// Creates an Event. One of that name says the same; of a namespace that is going, there is nobody to tell.

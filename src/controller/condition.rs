@@ -195,7 +195,7 @@ fn find<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// At most [`MAX_MESSAGE`] bytes.
-fn cut(message: &str) -> String {
+pub(super) fn cut(message: &str) -> String {
     if message.len() <= MAX_MESSAGE {
         return message.to_owned();
     }
@@ -204,7 +204,7 @@ fn cut(message: &str) -> String {
 }
 
 /// As the API server writes times: to the second.
-fn seconds(now: Timestamp) -> String {
+pub(super) fn seconds(now: Timestamp) -> String {
     format!("{now:.0}")
 }
 

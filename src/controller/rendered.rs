@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::bindings::Verdict;
 use super::plan::{TooLarge, digest};
 use crate::monitors::checks::Checks;
 use crate::monitors::podmonitor::{MonitorId, PodMonitor};
@@ -146,11 +147,19 @@ impl Rendered {
     }
 }
 
-impl Notes {
-    /// All of it, a line each.
-    pub fn lines(&self) -> impl Iterator<Item = &str> {
-        let rejections = self.rejections.iter().flat_map(|rejection| &rejection.lines);
-        rejections.chain(&self.remarks).map(String::as_str)
+impl Rendered {
+    /// What the template makes of each monitor that it selects.
+    pub fn verdicts(&self) -> BTreeMap<MonitorId, Verdict> {
+        let unused: BTreeSet<&MonitorId> =
+            self.everywhere.rejected.iter().map(|rejected| &rejected.id).collect();
+        let accepted = |id: &MonitorId| Verdict { accepted: !unused.contains(id), message: String::new() };
+        let mut verdicts: BTreeMap<_, _> = self.checks.ids().map(|id| (id.clone(), accepted(id))).collect();
+        for Rejection { id, lines, .. } in self.notes().rejections {
+            if let Some(verdict) = verdicts.get_mut(&id) {
+                verdict.message = lines.join("; ");
+            }
+        }
+        verdicts
     }
 }
 

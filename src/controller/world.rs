@@ -3,31 +3,28 @@
 //! Input: what the watches say, one change at a time. Output: the templates that each change concerns, and for each of them what
 //! has to be done. Nothing is decided before every watch has listed.
 
+mod monitors;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::condition::{self, Undelivered};
+use super::condition;
 use super::demand;
-use super::events::event::{Event, Regarding, Sameness};
-use super::events::refused::Refused;
 use super::fleet::{Counts, Fleet, Member, PodKey};
 use super::plan::{self, Observed, Step, TooLarge};
-use super::rendered::{InForce, Rejection, Rendered};
+use super::rendered::{InForce, Rendered};
 use crate::admission::Policy;
-use crate::admission::catalog::{Catalog, TemplateEntry};
-use crate::admission::decision;
-use crate::admission::reason::Reason;
+use crate::admission::catalog::Catalog;
 use crate::admission::sidecar::config_map_name;
-use crate::monitors::podmonitor::{self, MonitorId, PodMonitor};
 use crate::store::compile::template_id;
 use crate::store::inventory::{Concerned, Inventory, Namespace};
 use crate::store::known::Known;
 use crate::store::last_good;
-use crate::store::monitored::Changed;
 use crate::template::agent::TemplateId;
-use crate::template::{API_VERSION, KIND, ReadError, Settings};
+use crate::template::{ReadError, Settings};
 
 /// Everything that is known.
 #[derive(Debug)]
@@ -148,39 +145,6 @@ impl World {
     pub fn all_kept(&mut self, objects: Vec<(TemplateId, Value)>) -> Concerned {
         let concerned = self.inventory.replace_kept(objects);
         self.asked_anew(concerned)
-    }
-
-    /// Whether there is any monitor.
-    pub fn has_monitors(&self) -> bool {
-        self.inventory.monitors().all().next().is_some()
-    }
-
-    /// A monitor is new or different.
-    pub fn monitor_applied(&mut self, monitor: PodMonitor) -> Concerned {
-        let changed = self.inventory.insert_monitor(monitor);
-        self.draw_again(changed)
-    }
-
-    /// A monitor is gone.
-    pub fn monitor_deleted(&mut self, id: &MonitorId) -> Concerned {
-        let changed = self.inventory.remove_monitor(id);
-        self.draw_again(changed)
-    }
-
-    /// These are all monitors.
-    pub fn all_monitors(&mut self, monitors: Vec<PodMonitor>) -> Concerned {
-        let changed = self.inventory.replace_monitors(monitors);
-        self.draw_again(changed)
-    }
-
-    /// What was rendered of templates that select these monitors is out of date where the monitors are about.
-    fn draw_again(&mut self, changed: Changed) -> Concerned {
-        for id in &changed.templates {
-            if let Some(rendered) = self.rendered.get_mut(id) {
-                rendered.forget(&changed.monitors);
-            }
-        }
-        changed.templates
     }
 
     /// A namespace is new or different; one that is being deleted counts as gone.
@@ -404,82 +368,6 @@ impl World {
         let needed = running.chain(own).chain(asked);
         needed.filter(|namespace| self.catalog().namespace(namespace).is_some()).collect()
     }
-
-    /// The status to write, where it says something new: the whole status, and whether it is more than counts. Of a template
-    /// that nobody claims any more, ours is taken back.
-    pub fn status(
-        &self,
-        id: &TemplateId,
-        delivered: &Result<(), Undelivered>,
-        now: Timestamp,
-    ) -> Option<(Value, bool)> {
-        if self.released.contains(id) {
-            return Some((Value::Null, false));
-        }
-        let known = self.known(id)?;
-        let notes = self.rendered.get(id).map(Rendered::notes).unwrap_or_default();
-        let status = condition::status(known, delivered, self.counts_of(id), &notes, now);
-        condition::differs(&known.status, &status).then(|| {
-            let urgent = condition::is_urgent(&known.status, &status);
-            (status, urgent)
-        })
-    }
-
-    /// Events about a template and its monitors, where there is something that its status does not say yet.
-    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Vec<Event> {
-        let Some(known) = self.known(id) else { return Vec::new() };
-        let own = condition::news(known, delivered)
-            .map(|(reason, note)| about(&known.entry, reason, "Publish", note, Sameness::Note));
-        let notes = self.rendered.get(id).map(Rendered::notes).unwrap_or_default();
-        let monitors = notes.rejections.iter().filter_map(|rejection| {
-            let note = condition::rejected_news(known, rejection)?;
-            Some(about_monitor(rejection, note))
-        });
-        own.into_iter().chain(monitors).collect()
-    }
-
-    /// An Event for the owner of the template that a refused pod asked for, where the pod's owner may not know why.
-    pub fn withheld(&self, refused: &Refused) -> Option<Event> {
-        if refused.reason != Reason::TemplateNotFound {
-            return None;
-        }
-        let namespace = &*refused.pod.namespace;
-        let inject = refused.inject.as_deref();
-        let (entry, truth) = decision::withheld(namespace, inject, self.catalog(), &self.policy)?;
-        let note = format!("pods of namespace {namespace} asked: {}", truth.detail);
-        let sameness = Sameness::Subject(namespace.to_owned());
-        Some(about(entry, truth.reason.row().event, "Inject", note, sameness))
-    }
-}
-
-/// A warning about a template.
-fn about(
-    entry: &TemplateEntry,
-    reason: &'static str,
-    action: &'static str,
-    note: String,
-    sameness: Sameness,
-) -> Event {
-    let regarding = Regarding {
-        api_version: API_VERSION.to_owned(),
-        kind: KIND.to_owned(),
-        namespace: entry.id.namespace.clone(),
-        name: entry.id.name.clone(),
-        uid: entry.uid.clone(),
-    };
-    Event { regarding, reason, action, note, sameness }
-}
-
-/// A warning about a monitor, with the reason that prometheus-operator has for it.
-fn about_monitor(Rejection { id, uid, .. }: &Rejection, note: String) -> Event {
-    let regarding = Regarding {
-        api_version: podmonitor::API_VERSION.to_owned(),
-        kind: podmonitor::KIND.to_owned(),
-        namespace: id.namespace.clone(),
-        name: id.name.clone(),
-        uid: uid.clone(),
-    };
-    Event { regarding, reason: "InvalidConfiguration", action: "Render", note, sameness: Sameness::Note }
 }
 
 #[cfg(test)]

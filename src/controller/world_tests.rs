@@ -9,9 +9,11 @@ use super::{Keeping, Work, World};
 use crate::admission::Policy;
 use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::config_map_name;
+use crate::controller::events::event::Regarding;
 use crate::controller::events::refused;
 use crate::controller::fleet::Member;
 use crate::controller::plan::{Observed, Seen, Step, digest};
+use crate::monitors::podmonitor::PodMonitor;
 use crate::names;
 use crate::store::inventory::{Concerned, Namespace};
 use crate::template::Settings;
@@ -327,4 +329,96 @@ fn a_template_whose_configuration_no_config_map_holds_keeps_its_last_good_versio
     let message = status["conditions"][0]["message"].as_str().unwrap();
     assert!(message.starts_with("spec: \"11") && message.contains("that a ConfigMap holds"), "{message}");
     assert_eq!(status["conditions"][1]["reason"], "LastGoodInForce");
+}
+
+/// A monitor of all pods of its namespace.
+fn monitor(namespace: &str, spec: &Value, status: &Value) -> PodMonitor {
+    let mut object = json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "web", "namespace": namespace, "uid": "m", "generation": 1},
+        "spec": {"selector": {}, "podMetricsEndpoints": [{"port": "web"}]},
+        "status": status,
+    });
+    object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    PodMonitor::read(&object).unwrap()
+}
+
+/// A world with the template `a/one`, which selects every monitor of every namespace and is delivered.
+fn selecting() -> World {
+    let mut world = with_template();
+    let mut object = template("a", "one", "3.13.5");
+    object["spec"]["podMonitorSelector"] = json!({});
+    object["spec"]["podMonitorNamespaceSelector"] = json!({});
+    world.template_applied(&object).unwrap();
+    done(&mut world, &id("a", "one"));
+    world
+}
+
+#[test]
+fn a_monitor_brings_work_to_the_templates_that_select_it_where_it_is_about_their_pods() {
+    let (mut world, one) = (selecting(), id("a", "one"));
+    assert_eq!(world.work(&one, now()), nothing());
+    assert_eq!(world.monitor_applied(monitor("a", &json!({}), &json!({}))), ids(&[("a", "one")]));
+    let [Step::Apply(object)] = &world.work(&one, now()).steps.unwrap()[..] else { panic!("one is applied") };
+    let content = object["data"][names::CONFIG_KEY].as_str().unwrap();
+    assert!(content.contains("podMonitor/a/web/0"), "{content}");
+    done(&mut world, &one);
+    // What others write into its status is nothing to anybody.
+    let told = json!({"bindings": []});
+    assert_eq!(world.monitor_applied(monitor("a", &json!({}), &told)), ids(&[]));
+    assert_eq!(world.work(&one, now()), nothing());
+
+    // About pods of others: nothing is different in `a`.
+    assert_eq!(world.monitor_applied(monitor("b", &json!({}), &json!({}))), ids(&[("a", "one")]));
+    assert_eq!(world.work(&one, now()), nothing());
+    let gone = crate::monitors::podmonitor::MonitorId { namespace: "a".to_owned(), name: "web".to_owned() };
+    assert_eq!(world.monitor_deleted(&gone), ids(&[("a", "one")]));
+    assert_eq!(world.work(&one, now()).steps.unwrap().len(), 1);
+    assert_eq!(world.all_monitors(Vec::new()), ids(&[("a", "one")]));
+    assert!(!world.has_monitors());
+}
+
+#[test]
+fn a_rejected_monitor_is_told_in_the_status_as_an_event_and_in_its_binding_until_they_say_so() {
+    let (mut world, one) = (selecting(), id("a", "one"));
+    let slow = json!({"podMetricsEndpoints": [{"scrapeTimeout": "soon"}]});
+    world.monitor_applied(monitor("a", &slow, &json!({})));
+    assert_eq!(world.work(&one, now()), nothing(), "a monitor that is not used changes no configuration");
+    let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();
+    let message = status["conditions"][0]["message"].as_str().unwrap();
+    let rejected = "rejected: PodMonitor a/web: spec.podMetricsEndpoints[0].scrapeTimeout: ";
+    assert!(urgent && message.starts_with(rejected), "{message}");
+
+    let news = world.news(&one, &Ok(()));
+    let [event] = &news[..] else { panic!("{news:?}") };
+    let Regarding { kind, namespace, name, uid, .. } = &event.regarding;
+    assert_eq!(
+        [&**kind, namespace, name, uid, event.reason],
+        ["PodMonitor", "a", "web", "m", "InvalidConfiguration"]
+    );
+    assert!(event.note.starts_with(&format!("template a/one: {rejected}")), "{}", event.note);
+
+    let bindings = world.bindings(&one, now());
+    let [(monitor_id, binding)] = &bindings[..] else { panic!("{bindings:?}") };
+    assert_eq!(monitor_id.to_string(), "a/web");
+    assert_eq!(binding["bindings"][0]["conditions"][0]["status"], "False");
+
+    // All of it is read back.
+    let mut object = template("a", "one", "3.13.5");
+    object["spec"]["podMonitorSelector"] = json!({});
+    object["spec"]["podMonitorNamespaceSelector"] = json!({});
+    object["status"] = status;
+    world.template_applied(&object).unwrap();
+    world.monitor_applied(monitor("a", &slow, binding));
+    world.work(&one, now());
+    assert_eq!(world.status(&one, &Ok(()), now()), None);
+    assert_eq!(world.news(&one, &Ok(())), []);
+    assert_eq!(world.bindings(&one, now()), []);
+
+    // The template goes, and its binding with it.
+    world.template_deleted(&one);
+    world.work(&one, now());
+    let bindings = world.bindings(&one, now());
+    assert_eq!(bindings.iter().map(|(_, status)| status).collect::<Vec<_>>(), [&json!({"bindings": []})]);
 }

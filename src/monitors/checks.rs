@@ -49,6 +49,11 @@ impl Checks {
             .collect();
     }
 
+    /// Every monitor.
+    pub fn ids(&self) -> impl Iterator<Item = &MonitorId> {
+        self.0.keys()
+    }
+
     /// One of the monitors.
     pub fn monitor(&self, id: &MonitorId) -> Option<&PodMonitor> {
         self.0.get(id).map(|check| &*check.monitor)

@@ -45,6 +45,8 @@ pub struct PodMonitor {
     pub generation: i64,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
+    /// `status.bindings`, as they were written.
+    pub bindings: Vec<Value>,
     /// What of the spec could be read.
     pub spec: PodMonitorSpec,
     /// What could not.
@@ -92,10 +94,18 @@ impl PodMonitor {
             uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
             generation: metadata["generation"].as_i64().unwrap_or_default(),
             labels,
+            bindings: object["status"]["bindings"].as_array().cloned().unwrap_or_default(),
             spec,
             misread: findings.violations,
             ignored: findings.ignored,
         })
+    }
+
+    /// Whether both are the same but for what others say of them.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let Self { id, uid, generation, labels, bindings: _, spec, misread, ignored } = self;
+        (id, uid, generation, labels) == (&other.id, &other.uid, &other.generation, &other.labels)
+            && (spec, misread, ignored) == (&other.spec, &other.misread, &other.ignored)
     }
 }
 

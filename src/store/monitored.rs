@@ -47,11 +47,10 @@ impl Inventory {
     /// Takes a monitor in; gives it as it was and as it is, unless it is what it was.
     fn put_monitor(&mut self, monitor: PodMonitor) -> Vec<Arc<PodMonitor>> {
         let id = monitor.id.clone();
-        if self.monitors.get(&id).is_some_and(|before| **before == monitor) {
-            return Vec::new();
-        }
+        let same = self.monitors.get(&id).is_some_and(|before| before.is_same_as(&monitor));
         let before = self.monitors.insert(monitor);
-        before.into_iter().chain(self.monitors.get(&id).cloned()).collect()
+        let both = before.into_iter().chain(self.monitors.get(&id).cloned());
+        both.filter(|_| !same).collect()
     }
 
     /// Namespaces have these labels.
