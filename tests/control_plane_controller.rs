@@ -8,17 +8,15 @@ mod support;
 
 use control_plane::ControlPlane;
 use control_plane::controller::{
-    Controller, GOOD, OWN_NAMESPACE, condition, conditions, config_map, edit, id, template,
+    Controller, GOOD, OWN_NAMESPACE, condition, conditions, config_map, edit, id, rendered, template,
 };
 use control_plane::definitions::{MALFORMED, MANY, agents, create_many, define, one_of_many};
 use control_plane::https::{get, until};
 use control_plane::injector::{Program, asking_pod, pods};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
-use promsidecar::monitors::selection::Selection;
 use promsidecar::names;
 use promsidecar::template::agent::TemplateId;
-use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -43,14 +41,6 @@ async fn shared() -> &'static (&'static ControlPlane, Controller) {
 fn namespace(name: &str, inject: Option<&str>) -> Value {
     let labels = inject.map_or_else(|| json!({}), |inject| json!({(names::INJECT): inject}));
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-}
-
-/// What the template as it is stored renders to for the pods of a namespace.
-async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> String {
-    let object = stored(plane, id).await;
-    let settings = Settings::default();
-    let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    render::render(&agent, namespace, &Selection::default())
 }
 
 async fn stored(plane: &ControlPlane, id: &TemplateId) -> Value {

@@ -1,4 +1,4 @@
-//! Our definition of templates on a real API server: it keeps what it does not know, and prometheus-operator's takes over.
+//! Our definitions on a real API server: they keep what they do not know, and prometheus-operator's take over.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -57,6 +57,44 @@ fn lost(part: &Value, whole: &Value, path: &str, found: &mut Vec<String>) {
 const DEFINITION: &str =
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/prometheusagents.monitoring.coreos.com";
 
+const MONITORS: &str = "/apis/monitoring.coreos.com/v1/namespaces/default/podmonitors";
+
+/// A monitor with much of what upstream knows, and what the controller writes into its status.
+fn monitor() -> Value {
+    let condition = json!({
+        "type": "Accepted", "status": "False", "reason": "InvalidConfiguration", "message": "too slow",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-02T03:04:05Z",
+    });
+    let binding = json!({
+        "group": "monitoring.coreos.com", "resource": "prometheusagents", "namespace": "shop", "name": "shop",
+        "conditions": [condition],
+    });
+    let endpoint = json!({
+        "port": "web", "path": "/m", "scheme": "https", "params": {"a": ["b"]}, "interval": "10s",
+        "scrapeTimeout": "5s", "honorLabels": true, "filterRunning": false, "followRedirects": false,
+        "basicAuth": {"username": {"name": "s", "key": "u"}, "password": {"name": "s", "key": "p"}},
+        "tlsConfig": {"insecureSkipVerify": true, "ca": {"configMap": {"name": "c", "key": "ca"}}},
+        "relabelings": [{"action": "keep", "sourceLabels": ["a"], "regex": "b"}],
+        "metricRelabelings": [{"action": "labeldrop", "regex": "b"}],
+        "proxyConnectHeader": {"a": [{"name": "s", "key": "k"}]},
+    });
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+            "selectorMechanism": "RoleSelector",
+            "namespaceSelector": {"matchNames": ["a"]},
+            "attachMetadata": {"node": true},
+            "podMetricsEndpoints": [endpoint, {"targetPort": 8080}, {"targetPort": "web", "portNumber": 81}],
+            "nativeHistogramMinBucketFactor": "1.5",
+            "bodySizeLimit": "5MB",
+        },
+        "status": {"bindings": [binding]},
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over_without_a_loss() {
     let plane = ControlPlane::start(None).await;
@@ -114,11 +152,23 @@ async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over
     wrong["spec"]["paused"] = json!("yes");
     assert_eq!(plane.api.send("POST", &agents("default"), &wrong).await.status, 422);
 
+    let monitor = monitor();
+    plane.api.create(MONITORS, &monitor).await;
+    let monitor_path = format!("{MONITORS}/web");
+    let told =
+        plane.api.send("PATCH", &format!("{monitor_path}/status"), &json!({"status": monitor["status"]}));
+    assert_eq!(told.await.status, 200);
+    let stored_monitor = plane.api.get(&monitor_path).await;
+    assert_eq!([&stored_monitor["spec"], &stored_monitor["status"]], [&monitor["spec"], &monitor["status"]]);
+
     // Over ours, as their users install it.
     let module = support::oracle::module("github.com/prometheus-operator/prometheus-operator");
-    let upstream = module.join("example/prometheus-operator-crd/monitoring.coreos.com_prometheusagents.yaml");
-    let apply = ["apply", "--server-side", "--force-conflicts", "-f", upstream.to_str().unwrap()];
-    permitted(&plane.kubectl(&apply, "").await);
+    for kind in ["podmonitors", "prometheusagents"] {
+        let upstream = format!("example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml");
+        let upstream = module.join(upstream);
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", upstream.to_str().unwrap()];
+        permitted(&plane.kubectl(&apply, "").await);
+    }
     until("upstream's defaults show that its definition is in force", || async {
         plane.api.get(&path).await["spec"]["portName"] == "web"
     })
@@ -133,11 +183,20 @@ async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over
     );
     let mut found = Vec::new();
     lost(&stored, &plane.api.get(&path).await, "", &mut found);
+    until("upstream's definition of monitors is in force", || async {
+        let refused = json!({"spec": {"podMetricsEndpoints": [{"scheme": "gopher"}]}});
+        let dry = format!("{monitor_path}?dryRun=All");
+        plane.api.send("PATCH", &dry, &refused).await.status == 422
+    })
+    .await;
+    lost(&stored_monitor, &plane.api.get(&monitor_path).await, "", &mut found);
     assert_eq!(found, [""; 0]);
-    // It is valid there too.
+    // They are valid there too.
     let label = json!({"metadata": {"labels": {"touched": "true"}}});
-    let touched = plane.api.send("PATCH", &path, &label).await;
-    assert_eq!(touched.status, 200, "{}", touched.body);
+    for path in [&path, &monitor_path] {
+        let touched = plane.api.send("PATCH", path, &label).await;
+        assert_eq!(touched.status, 200, "{}", touched.body);
+    }
 
     // Ours does not replace it.
     let refused = plane.kubectl(&["create", "-k", definitions], "").await;

@@ -10,23 +10,18 @@ mod support;
 
 use control_plane::ControlPlane;
 use control_plane::controller::{
-    Controller, GOOD, OWN_NAMESPACE, condition, conditions, config_map, edit, id, namespace, path, template,
+    self, Controller, GOOD, OWN_NAMESPACE, condition, conditions, edit, id, monitors, namespace, path,
+    template,
 };
 use control_plane::definitions::{agents, define, define_monitors};
 use control_plane::https::until;
 use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
 use kustomize::folder;
-use promsidecar::monitors::podmonitor::PodMonitor;
-use promsidecar::monitors::selection::Monitors;
 use promsidecar::names;
-use promsidecar::store::documents::namespace_labels;
 use promsidecar::template::agent::TemplateId;
-use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::{Value, json};
 use support::objects::patched;
 use tokio::sync::OnceCell;
-
-const MONITORING: &str = "/apis/monitoring.coreos.com/v1";
 
 /// A control plane that knows the definitions, with a controller that leads and a webhook for the namespaces that ask.
 struct Shared {
@@ -56,10 +51,6 @@ async fn shared() -> &'static Shared {
         .await
 }
 
-fn monitors(namespace: &str) -> String {
-    format!("{MONITORING}/namespaces/{namespace}/podmonitors")
-}
-
 /// A monitor of all pods with one endpoint.
 fn monitor(name: &str, endpoint: &Value) -> Value {
     json!({
@@ -82,35 +73,12 @@ fn selecting(name: &str) -> Value {
     object
 }
 
-/// What a template renders to for the pods of a namespace, with every monitor and namespace as the API server has them.
-async fn expected(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> String {
-    let mut all = Monitors::default();
-    for mut object in plane.api.list(&format!("{MONITORING}/podmonitors")).await {
-        // An item of a list need not say what it is.
-        object["apiVersion"] = json!("monitoring.coreos.com/v1");
-        object["kind"] = json!("PodMonitor");
-        all.insert(PodMonitor::read(&object).unwrap());
-    }
-    for object in plane.api.list("/api/v1/namespaces").await {
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        all.insert_namespace(name, namespace_labels(&object["metadata"]));
-    }
-    let object = plane.api.get(&path(id)).await;
-    let settings = Settings::default();
-    let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    render::render(&agent, namespace, &all.select(&agent, namespace))
-}
-
 /// Waits until a template is delivered to a namespace as everything is by now, with these jobs of monitors.
 async fn delivered(plane: &ControlPlane, id: &TemplateId, namespace: &str, jobs: &[&str]) {
-    let content = expected(plane, id, namespace).await;
+    let found = controller::delivered(plane, id, namespace).await;
+    let content = found["data"][names::CONFIG_KEY].as_str().unwrap();
     let found = content.lines().filter_map(|line| line.split_once("job_name: podMonitor/"));
     assert_eq!(found.map(|(_, job)| job.trim_matches('"')).collect::<Vec<_>>(), jobs);
-    until(&format!("{id} is delivered to {namespace} with {jobs:?}"), || async {
-        let reply = plane.api.send("GET", &config_map(namespace, id), &Value::Null).await;
-        reply.body["data"][names::CONFIG_KEY] == content
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

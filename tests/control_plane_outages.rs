@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use control_plane::ControlPlane;
 use control_plane::controller::{
-    Controller, GOOD, LEASE, OWN_NAMESPACE, condition, conditions, config_map, delivered, edit, id,
+    Controller, GOOD, LEASE, OWN_NAMESPACE, condition, conditions, config_map, delivered, edit, id, monitors,
     namespace, path, template,
 };
 use control_plane::definitions::{agents, define};
@@ -27,12 +27,19 @@ async fn defined(plane: &ControlPlane) {
     plane.api.create_namespace(&namespace(OWN_NAMESPACE, &json!({}), &json!({}))).await;
 }
 
-/// Namespace `name` with the template `one`, and a guest that asks for it.
+/// Namespace `name` with the template `one` and a monitor that it selects, and a guest that asks for it.
 async fn with_template(plane: &ControlPlane, name: &str) {
     plane.api.create_namespace(&namespace(name, &json!({}), &json!({}))).await;
     let asks = (json!({(names::TEMPLATE): format!("{name}/one")}), json!({(names::INJECT): "true"}));
     plane.api.create_namespace(&namespace(&format!("{name}-guest"), &asks.0, &asks.1)).await;
-    plane.api.create(&agents(name), &template("one")).await;
+    let mut template = template("one");
+    template["spec"]["podMonitorSelector"] = json!({});
+    plane.api.create(&agents(name), &template).await;
+    let monitor = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "web"},
+        "spec": {"selector": {}, "namespaceSelector": {"any": true}, "podMetricsEndpoints": [{"port": "web"}]},
+    });
+    plane.api.create(&monitors(name), &monitor).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +109,8 @@ async fn watches_that_expire_are_begun_anew_and_nothing_is_missed() {
     }
     conditions(&plane, &one, GOOD).await;
     let expired = faults.log().into_iter().filter(|(_, fault)| *fault == Fault::Expired).count();
-    let kinds = "templates, namespaces, ConfigMaps, last good versions, pods, the Secret, the registration";
+    let kinds =
+        "templates, monitors, namespaces, ConfigMaps, last good versions, pods, the Secret, the registration";
     assert_eq!(expired, kinds.split(", ").count(), "{kinds}");
 }
 

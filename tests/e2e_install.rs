@@ -30,7 +30,25 @@ fn shop(cluster: &str) -> Value {
     let annotations = "sidecar.prometheus.io/allowed-namespaces: '*'";
     let yaml = template("shop/shop", &Receiver::remote(), annotations, "");
     let yaml = yaml.replace("cluster: c1", &format!("cluster: {cluster}"));
-    serde_saphyr::from_str(yaml.trim_end_matches("---\n")).unwrap()
+    let mut object: Value = serde_saphyr::from_str(yaml.trim_end_matches("---\n")).unwrap();
+    object["spec"]["podMonitorSelector"] = json!({});
+    object
+}
+
+/// A monitor of the pods of `web`, whose series say how often it was changed.
+fn monitor(version: &str) -> Value {
+    json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PodMonitor",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "podMetricsEndpoints": [{
+                "port": "metrics",
+                "relabelings": [{"targetLabel": "version", "replacement": version}],
+            }],
+        },
+    })
 }
 
 fn opted_in(name: &str) -> Value {
@@ -58,7 +76,12 @@ fn name(pod: &Value) -> &str {
 
 /// Waits until series of a pod arrive that were scraped after now, under this external label.
 async fn delivers(node: &Node, pod: &Value, cluster: &str) {
-    let series = format!("app_scrapes_total{{pod=\"{}\", cluster=\"{cluster}\"}}", name(pod));
+    delivers_with(node, pod, &format!("cluster=\"{cluster}\"")).await;
+}
+
+/// The same with these labels.
+async fn delivers_with(node: &Node, pod: &Value, labels: &str) {
+    let series = format!("app_scrapes_total{{pod=\"{}\", {labels}}}", name(pod));
     let now = node.receiver.query("vector(time())").await;
     let now = now.first().map_or_else(String::new, |(_, now)| now.clone());
     node.receiver.arrived(&format!("{series} and timestamp({series}) > {now}")).await;
@@ -91,6 +114,22 @@ async fn an_edit_reaches_the_agent_without_a_restart(node: &Node, pod: &Value) {
     node.apply(&shop("c2")).await;
     delivers(node, pod, "c2").await;
     told("the template is edited, until a series of it is at the receiver", began);
+}
+
+/// Until then the pod is scraped for its hint.
+async fn a_monitor_comes_changes_and_goes_under_a_running_agent(node: &Node, pod: &Value) {
+    delivers_with(node, pod, "job=\"promsidecar/annotations\"").await;
+    for (what, version) in [("is applied", "1"), ("is changed", "2")] {
+        let began = Instant::now();
+        node.apply(&monitor(version)).await;
+        delivers_with(node, pod, &format!("job=\"shop/web\", container=\"app\", version=\"{version}\""))
+            .await;
+        told(&format!("a PodMonitor {what}, until a series of it is at the receiver"), began);
+    }
+    let began = Instant::now();
+    node.kubectl(&["delete", "podmonitor", "web", "--namespace=shop"]).await;
+    delivers_with(node, pod, "job=\"promsidecar/annotations\"").await;
+    told("the PodMonitor is deleted, until the pod is scraped for its hint again", began);
 }
 
 async fn a_bad_edit_is_told_and_changes_nothing(node: &Node, pod: &Value) {
@@ -182,6 +221,7 @@ async fn it_is_installed_works_without_a_controller_and_is_removed_without_a_tra
     .await;
     let (watch, pod) = the_first_pod_starts_although_nothing_was_delivered(&node).await;
     an_edit_reaches_the_agent_without_a_restart(&node, &pod).await;
+    a_monitor_comes_changes_and_goes_under_a_running_agent(&node, &pod).await;
     a_bad_edit_is_told_and_changes_nothing(&node, &pod).await;
     without_a_controller_new_pods_start_and_are_injected(&node).await;
     the_removal_leaves_pods_as_they_are(&node, &directory, &pod).await;

@@ -5,7 +5,10 @@
 use std::net::SocketAddr;
 
 use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::monitors::podmonitor::{self, PodMonitor};
+use promsidecar::monitors::selection::Monitors;
 use promsidecar::names;
+use promsidecar::store::documents::namespace_labels;
 use promsidecar::template::agent::TemplateId;
 use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::{Value, json};
@@ -21,6 +24,7 @@ pub(crate) const OWN_NAMESPACE: &str = "promsidecar-system";
 /// Where the Lease is.
 pub(crate) const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/promsidecar-system/leases/promsidecar-controller";
+const MONITORING: &str = "/apis/monitoring.coreos.com/v1";
 /// Reconciled and Available, with reasons, of a template that is in force.
 pub(crate) const GOOD: [[&str; 2]; 2] = [["True", "Delivered"], ["True", "Published"]];
 
@@ -103,12 +107,35 @@ pub(crate) fn config_map(namespace: &str, id: &TemplateId) -> String {
     format!("/api/v1/namespaces/{namespace}/configmaps/{}", config_map_name(id))
 }
 
-/// Waits until a template as it is stored is delivered to a namespace; gives the ConfigMap.
-pub(crate) async fn delivered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> Value {
+/// Path of the `PodMonitor`s of a namespace.
+pub(crate) fn monitors(namespace: &str) -> String {
+    format!("{MONITORING}/namespaces/{namespace}/podmonitors")
+}
+
+/// What a template renders to for the pods of a namespace, with every monitor and namespace as the API server has them.
+pub(crate) async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> String {
+    let mut all = Monitors::default();
+    let listed = plane.api.send("GET", &format!("{MONITORING}/podmonitors"), &Value::Null).await;
+    // The kind need not be known.
+    for mut object in listed.body["items"].as_array().cloned().unwrap_or_default() {
+        // An item of a list need not say what it is.
+        object["apiVersion"] = json!(podmonitor::API_VERSION);
+        object["kind"] = json!(podmonitor::KIND);
+        all.insert(PodMonitor::read(&object).unwrap());
+    }
+    for object in plane.api.list("/api/v1/namespaces").await {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        all.insert_namespace(name, namespace_labels(&object["metadata"]));
+    }
     let object = plane.api.get(&path(id)).await;
     let settings = Settings::default();
     let agent = validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap();
-    let content = render::render(&agent, namespace, &promsidecar::monitors::selection::Selection::default());
+    render::render(&agent, namespace, &all.select(&agent, namespace))
+}
+
+/// Waits until a template as it is stored is delivered to a namespace; gives the ConfigMap.
+pub(crate) async fn delivered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> Value {
+    let content = rendered(plane, id, namespace).await;
     let path = config_map(namespace, id);
     until(&format!("{path} is delivered"), || async {
         let reply = plane.api.send("GET", &path, &Value::Null).await;
