@@ -79,9 +79,11 @@ impl Inventory {
     pub fn insert_template(&mut self, object: &Value) -> Result<TemplateId, ReadError> {
         let id = template_id(&object["metadata"]);
         let before = self.templates.get(&id).filter(|known| known.good.is_some()).cloned();
-        let previous = before.or_else(|| self.restored(&id));
-        let mut known = judge(object, &self.settings, previous.as_ref())?;
-        monitored::mount(&mut known, previous.as_ref(), &self.monitors);
+        // What is restored has no files of monitors: whoever kept it knew others.
+        let restored = if before.is_none() { self.restored(&id) } else { None };
+        let previous = before.as_ref().or(restored.as_ref());
+        let mut known = judge(object, &self.settings, previous)?;
+        monitored::mount(&mut known, before.as_ref(), &self.monitors);
         self.catalog.insert_template(known.entry.clone());
         self.templates.remove(&id);
         let unsettled = self.unsettled.remove(&id).is_some()

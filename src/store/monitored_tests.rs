@@ -72,20 +72,28 @@ fn mounts_in(inventory: &Inventory, namespace: &str) -> bool {
 #[test]
 fn files_of_monitors_are_mounted_whatever_comes_first() {
     type Step = fn(&mut Inventory);
-    let steps: [Step; 3] = [
+    let steps: [Step; 4] = [
         |inventory| drop(inventory.insert_template(&template("one", &json!({}))).unwrap()),
         |inventory| drop(inventory.insert_monitor(monitor("b", "one", "scrape"))),
         |inventory| drop(label(inventory, "b", "web")),
+        // What another process kept of it.
+        |inventory| inventory.keep(&id("one"), Some(template("one", &json!({})))),
     ];
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+    let orders = (0..4_usize.pow(4)).map(|number| [0, 1, 2, 3].map(|digit| number / 4_usize.pow(digit) % 4));
+    let orders: Vec<_> = orders.filter(|order| (0..4).all(|step| order.contains(&step))).collect();
+    assert_eq!(orders.len(), 24);
+    for order in orders {
         let mut inventory = Inventory::new(Settings::default());
-        for (done, at) in order.into_iter().enumerate() {
-            if done > order.iter().position(|step| *step == 0).unwrap() {
-                assert!(!mounts_in(&inventory, "b"), "{order:?} after {done}");
-            }
+        let mut done = Vec::new();
+        for at in order {
             steps[at](&mut inventory);
+            done.push(at);
+            if done.contains(&0) {
+                let complete = [0, 1, 2].iter().all(|step| done.contains(step));
+                assert_eq!(mounts_in(&inventory, "b"), complete, "{done:?}");
+                assert!(!mounts_in(&inventory, "a"), "{done:?}");
+            }
         }
-        assert!(mounts_in(&inventory, "b") && !mounts_in(&inventory, "a"), "{order:?}");
     }
 }
 
