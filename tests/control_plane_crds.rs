@@ -155,9 +155,9 @@ async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over
     let monitor = monitor();
     plane.api.create(MONITORS, &monitor).await;
     let monitor_path = format!("{MONITORS}/web");
-    let told =
-        plane.api.send("PATCH", &format!("{monitor_path}/status"), &json!({"status": monitor["status"]}));
-    assert_eq!(told.await.status, 200);
+    let told = json!({"status": monitor["status"]});
+    let told = plane.api.send("PATCH", &format!("{monitor_path}/status"), &told).await;
+    assert_eq!(told.status, 200, "{}", told.body);
     let stored_monitor = plane.api.get(&monitor_path).await;
     assert_eq!([&stored_monitor["spec"], &stored_monitor["status"]], [&monitor["spec"], &monitor["status"]]);
 

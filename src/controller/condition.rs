@@ -101,12 +101,12 @@ pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'sta
     (!said).then_some((event, note))
 }
 
-/// Why a monitor is not used, unless the status says so already.
+/// Why a monitor is not used, for its owner, unless the template's status says so already.
 pub fn rejected_news(known: &Known, rejection: &Rejection) -> Option<String> {
     let said = find(&known.status, "Reconciled").and_then(|before| before["message"].as_str());
     let said = |line: &str| said.is_some_and(|message| message.contains(line));
     let new = !rejection.lines.iter().all(|line| said(line));
-    new.then(|| listed(&format!("template {}: ", known.id()), &rejection.lines))
+    new.then(|| listed(&format!("template {}: ", known.id()), &rejection.told))
 }
 
 /// Whether an object that nobody claims still bears a status of ours. One that names another controller is not looked at: that

@@ -74,6 +74,7 @@ fn what_is_wrong_with_its_monitors_comes_first_and_takes_nothing_else_down() {
         id: MonitorId { namespace: "a".to_owned(), name: "bad".to_owned() },
         uid: "m".to_owned(),
         lines: vec!["rejected: PodMonitor a/bad: spec: too bad".to_owned()],
+        told: vec!["rejected: PodMonitor a/bad: too bad".to_owned()],
     };
     let notes = Notes { rejections: vec![rejection.clone()], remarks: vec!["ignored: x".to_owned()] };
     let mut known = good();
@@ -84,7 +85,7 @@ fn what_is_wrong_with_its_monitors_comes_first_and_takes_nothing_else_down() {
     assert!(message.starts_with("rejected: PodMonitor a/bad: spec: too bad; ignored: spec.replicas"));
     assert!(message.ends_with("; ignored: x"), "{message}");
 
-    let told = "template a/one: rejected: PodMonitor a/bad: spec: too bad";
+    let told = "template a/one: rejected: PodMonitor a/bad: too bad";
     assert_eq!(rejected_news(&known, &rejection).as_deref(), Some(told));
     known.status = status;
     assert_eq!(rejected_news(&known, &rejection), None, "it is said");

@@ -10,9 +10,10 @@ use super::bindings::Verdict;
 use super::plan::{TooLarge, digest};
 use crate::monitors::checks::Checks;
 use crate::monitors::podmonitor::{MonitorId, PodMonitor};
-use crate::monitors::selection::{Monitors, Rejected, Selection, covers};
+use crate::monitors::selection::{Monitors, Rejected, Selection, Taken, covers, covers_any};
 use crate::template::agent::Agent;
 use crate::template::render;
+use crate::template::violation::Violation;
 
 /// Most remarks on monitors in a status: each monitor is for its author's eyes, not for the template's.
 const MOST_REMARKS: usize = 20;
@@ -33,8 +34,6 @@ pub struct InForce<'a> {
 pub struct Rendered {
     agent: Option<Arc<Agent>>,
     checks: Checks,
-    /// What they say of each monitor, whatever the namespace of the pods; without jobs.
-    everywhere: Selection,
     /// Whether the checks are of the present monitors.
     checked: bool,
     drawn: BTreeMap<String, Drawn>,
@@ -57,15 +56,17 @@ pub struct Notes {
     pub remarks: Vec<String>,
 }
 
-/// A monitor that is not used.
+/// A monitor that is not used, for any pods or for some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// Which one.
     pub id: MonitorId,
     /// `metadata.uid` of it.
     pub uid: String,
-    /// Why, a line each.
+    /// Why, a line each, for whoever owns the template.
     pub lines: Vec<String>,
+    /// The same for whoever owns the monitor: other namespaces are not named to him.
+    pub told: Vec<String>,
 }
 
 impl Rendered {
@@ -88,7 +89,6 @@ impl Rendered {
         }
         if !self.checked {
             self.checks.follow(monitors, agent);
-            self.everywhere = Selection { jobs: Vec::new(), ..self.checks.everywhere() };
             self.checked = true;
         }
     }
@@ -116,50 +116,86 @@ impl Rendered {
         Ok((content, digest))
     }
 
-    /// What there is to say of the monitors.
-    pub fn notes(&self) -> Notes {
-        let everywhere = &self.everywhere;
-        let mut rejections: BTreeMap<&MonitorId, Vec<String>> = BTreeMap::new();
-        for Rejected { id, violations } in &everywhere.rejected {
-            let lines = violations.iter().map(|violation| format!("rejected: PodMonitor {id}: {violation}"));
-            rejections.insert(id, lines.collect());
-        }
-        let mut in_some: BTreeMap<(&MonitorId, String), Vec<&str>> = BTreeMap::new();
+    /// The monitors that are about pods of the template, each with what became of it.
+    fn relevant(&self) -> impl Iterator<Item = (&PodMonitor, Result<Taken, &[Violation]>)> {
+        let agent = self.agent.as_ref();
+        self.checks
+            .all()
+            .filter(move |(monitor, _)| agent.is_some_and(|agent| covers_any(agent, monitor, &self.drawn)))
+    }
+
+    /// Why monitors are rejected for pods of some namespaces that are not for others, with these.
+    fn in_some(&self) -> BTreeMap<&MonitorId, BTreeMap<String, Vec<&str>>> {
+        let mut found: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
         for (namespace, drawn) in &self.drawn {
             for Rejected { id, violations } in &drawn.rejected {
-                if everywhere.rejected.iter().any(|rejected| rejected.id == *id) {
-                    continue;
-                }
                 for violation in violations {
-                    in_some.entry((id, violation.to_string())).or_default().push(namespace);
+                    let of_monitor = found.entry(id).or_default();
+                    of_monitor.entry(violation.to_string()).or_default().push(namespace.as_str());
                 }
             }
         }
-        for ((id, violation), namespaces) in in_some {
-            let line = format!("rejected for pods of {}: PodMonitor {id}: {violation}", named(&namespaces));
-            rejections.entry(id).or_default().push(line);
-        }
-        let rejections = rejections.into_iter().map(|(id, lines)| {
-            let uid = self.checks.monitor(id).map(|monitor| monitor.uid.clone()).unwrap_or_default();
-            Rejection { id: id.clone(), uid, lines }
-        });
-        Notes { rejections: rejections.collect(), remarks: cut(everywhere.remarks()) }
+        found
     }
-}
 
-impl Rendered {
-    /// What the template makes of each monitor that it selects.
+    /// What there is to say of the monitors that are about pods of the template.
+    pub fn notes(&self) -> Notes {
+        let mut in_some = self.in_some();
+        let (mut rejections, mut taken) = (Vec::new(), Vec::new());
+        for (monitor, became) in self.relevant() {
+            let PodMonitor { id, uid, .. } = monitor;
+            let in_some = in_some.remove(id);
+            let (lines, told) = match became {
+                Err(violations) => {
+                    let lines =
+                        violations.iter().map(|violation| format!("rejected: PodMonitor {id}: {violation}"));
+                    let lines: Vec<_> = lines.collect();
+                    (lines.clone(), lines)
+                }
+                Ok(it) => {
+                    taken.push(it);
+                    in_some
+                        .into_iter()
+                        .flatten()
+                        .map(|(violation, namespaces)| {
+                            let line = |places: &str| {
+                                format!("rejected for pods of {places}: PodMonitor {id}: {violation}")
+                            };
+                            (line(&named(&namespaces)), line(places(id, &namespaces)))
+                        })
+                        .unzip()
+                }
+            };
+            if !lines.is_empty() {
+                rejections.push(Rejection { id: id.clone(), uid: uid.clone(), lines, told });
+            }
+        }
+        let remarks = Selection { taken, ..Selection::default() }.remarks();
+        Notes { rejections, remarks: cut(remarks) }
+    }
+
+    /// What the template makes of each monitor that is about its pods.
     pub fn verdicts(&self) -> BTreeMap<MonitorId, Verdict> {
-        let unused: BTreeSet<&MonitorId> =
-            self.everywhere.rejected.iter().map(|rejected| &rejected.id).collect();
-        let accepted = |id: &MonitorId| Verdict { accepted: !unused.contains(id), message: String::new() };
-        let mut verdicts: BTreeMap<_, _> = self.checks.ids().map(|id| (id.clone(), accepted(id))).collect();
-        for Rejection { id, lines, .. } in self.notes().rejections {
+        let verdict = |(monitor, became): (&PodMonitor, Result<Taken, _>)| {
+            (monitor.id.clone(), Verdict { accepted: became.is_ok(), message: String::new() })
+        };
+        let mut verdicts: BTreeMap<_, _> = self.relevant().map(verdict).collect();
+        for Rejection { id, told, .. } in self.notes().rejections {
             if let Some(verdict) = verdicts.get_mut(&id) {
-                verdict.message = lines.join("; ");
+                verdict.message = told.join("; ");
             }
         }
         verdicts
+    }
+}
+
+/// The namespaces as the owner of a monitor may know them.
+fn places(monitor: &MonitorId, namespaces: &[&str]) -> &'static str {
+    let own = namespaces.contains(&&*monitor.namespace);
+    match (own, namespaces.len()) {
+        (true, 1) => "its namespace",
+        (true, _) => "its namespace and of others",
+        (false, _) => "other namespaces",
     }
 }
 

@@ -108,8 +108,10 @@ fn a_rejection_names_the_monitor_and_where_it_is_one() {
     monitors.insert(monitor("bad", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));
     monitors.insert(monitor("creds", &with_secret(&json!({"namespaceSelector": {"any": true}}))));
     monitors.insert(monitor("good", &json!({"future": 1})));
+    // About pods of nobody here.
+    monitors.insert(monitor("elsewhere", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));
     let mut rendered = followed(&agent, &monitors);
-    for namespace in ["a", "bad", "c", "creds", "d", "e"] {
+    for namespace in ["a", "bad", "c", "creds", "d", "good"] {
         rendered.render(&agent, namespace).unwrap();
     }
     let found = rejections(&rendered);
@@ -123,10 +125,20 @@ fn a_rejection_names_the_monitor_and_where_it_is_one() {
     let start = "rejected for pods of a, bad, c and 2 more: PodMonitor creds/web: \
                  spec.podMetricsEndpoints[0].bearerTokenSecret: ";
     assert!(lines[0].starts_with(start), "{}", lines[0]);
+    let notes = rendered.notes();
+    let told = &notes.rejections[1].told;
+    let start = "rejected for pods of other namespaces: PodMonitor creds/web: spec.";
+    assert!(told.len() == 1 && told[0].starts_with(start), "{told:?}");
+    let verdicts = rendered.verdicts();
+    let accepted: Vec<_> = verdicts.iter().map(|(id, verdict)| (id.to_string(), verdict.accepted)).collect();
     assert_eq!(
-        rendered.notes().remarks,
-        ["ignored: PodMonitor good/web: spec.future: is not known to promsidecar"]
+        accepted,
+        [("bad/web", false), ("creds/web", true), ("good/web", true)].map(|(id, is)| (id.to_owned(), is))
     );
+    assert!(
+        verdicts.values().zip([true, true, false]).all(|(verdict, said)| verdict.message.is_empty() != said)
+    );
+    assert_eq!(notes.remarks, ["ignored: PodMonitor good/web: spec.future: is not known to promsidecar"]);
 }
 
 #[test]
@@ -136,7 +148,11 @@ fn remarks_on_many_monitors_are_counted() {
     for number in 0..25 {
         monitors.insert(monitor(&format!("n{number:02}"), &json!({"future": 1})));
     }
-    let remarks = followed(&agent, &monitors).notes().remarks;
+    let mut rendered = followed(&agent, &monitors);
+    for number in 0..25 {
+        rendered.render(&agent, &format!("n{number:02}")).unwrap();
+    }
+    let remarks = rendered.notes().remarks;
     assert_eq!(remarks.len(), 21);
     assert_eq!(remarks[20], "5 more remarks on PodMonitors, which `promsidecar validate` lists");
 }

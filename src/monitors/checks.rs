@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::job::{self, Checked};
 use super::podmonitor::{MonitorId, PodMonitor};
-use super::selection::{self, Monitors, Selection};
+use super::selection::{self, Monitors, Selection, Taken};
 use crate::template::agent::Agent;
 use crate::template::prometheus::ScrapeConfig;
 use crate::template::violation::Violation;
@@ -49,14 +49,15 @@ impl Checks {
             .collect();
     }
 
-    /// Every monitor.
-    pub fn ids(&self) -> impl Iterator<Item = &MonitorId> {
-        self.0.keys()
-    }
-
-    /// One of the monitors.
-    pub fn monitor(&self, id: &MonitorId) -> Option<&PodMonitor> {
-        self.0.get(id).map(|check| &*check.monitor)
+    /// Every monitor, with what became of it, whatever the namespace of the pods.
+    pub fn all(&self) -> impl Iterator<Item = (&PodMonitor, Result<Taken, &[Violation]>)> {
+        self.0.values().map(|Check { monitor, result }| {
+            let became = match result {
+                Ok(fit) => Ok(Taken::of(monitor, &fit.checked)),
+                Err(violations) => Err(&violations[..]),
+            };
+            (&**monitor, became)
+        })
     }
 
     /// What the agent runs for the pods of a namespace.

@@ -214,14 +214,41 @@ pub fn may_select(agent: &Agent, monitor: &PodMonitor) -> bool {
     selector.is_some_and(|selector| selector::matches(selector, &monitor.labels))
 }
 
-/// Whether the monitor is about pods of this namespace.
-pub fn covers(agent: &Agent, monitor: &PodMonitor, namespace: &str) -> bool {
+/// Whose pods a monitor is about.
+enum About<'a> {
+    /// Those of one namespace: its own.
+    Own(&'a str),
+    /// Those of every namespace.
+    Any,
+    /// Those of these namespaces.
+    Named(&'a [String]),
+}
+
+fn about<'a>(agent: &Agent, monitor: &'a PodMonitor) -> About<'a> {
     let selector = &monitor.spec.namespace_selector;
     let ignored = agent.spec.ignore_namespace_selectors == Some(true);
     if ignored || !selector.any && selector.match_names.is_empty() {
-        return monitor.id.namespace == namespace;
+        return About::Own(&monitor.id.namespace);
     }
-    selector.any || selector.match_names.iter().any(|name| name == namespace)
+    if selector.any { About::Any } else { About::Named(&selector.match_names) }
+}
+
+/// Whether the monitor is about pods of this namespace.
+pub fn covers(agent: &Agent, monitor: &PodMonitor, namespace: &str) -> bool {
+    match about(agent, monitor) {
+        About::Own(own) => own == namespace,
+        About::Any => true,
+        About::Named(names) => names.iter().any(|name| name == namespace),
+    }
+}
+
+/// Whether the monitor is about pods of any of these namespaces.
+pub fn covers_any<T>(agent: &Agent, monitor: &PodMonitor, namespaces: &BTreeMap<String, T>) -> bool {
+    match about(agent, monitor) {
+        About::Own(own) => namespaces.contains_key(own),
+        About::Any => !namespaces.is_empty(),
+        About::Named(names) => names.iter().any(|name| namespaces.contains_key(name)),
+    }
 }
 
 /// Upstream resolves references in the monitor's namespace; a pod can mount those of its own alone.
@@ -245,16 +272,22 @@ pub(super) fn own_references(
     Err(checked.references.iter().map(violation).collect())
 }
 
+impl Taken {
+    pub(super) fn of(monitor: &PodMonitor, checked: &Checked) -> Self {
+        let Checked { ignored, warnings, .. } = checked;
+        Self { id: monitor.id.clone(), ignored: ignored.clone(), warnings: warnings.clone() }
+    }
+}
+
 impl Selection {
     pub(super) fn add(&mut self, monitor: &PodMonitor, judged: Result<&Checked, Vec<Violation>>) {
-        let id = monitor.id.clone();
         match judged {
-            Ok(Checked { jobs, files, ignored, warnings, references: _ }) => {
-                self.jobs.extend_from_slice(jobs);
-                self.files.extend(files.iter().cloned());
-                self.taken.push(Taken { id, ignored: ignored.clone(), warnings: warnings.clone() });
+            Ok(checked) => {
+                self.jobs.extend_from_slice(&checked.jobs);
+                self.files.extend(checked.files.iter().cloned());
+                self.taken.push(Taken::of(monitor, checked));
             }
-            Err(violations) => self.rejected.push(Rejected { id, violations }),
+            Err(violations) => self.rejected.push(Rejected { id: monitor.id.clone(), violations }),
         }
     }
 
