@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod checks;
+pub mod collect;
 pub(crate) mod doubts;
 mod endpoint;
 pub mod fields;

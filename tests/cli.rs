@@ -385,12 +385,43 @@ fn monitors_that_cannot_be_used_are_told_on_standard_error_and_cost_nothing_else
         assert!(line.starts_with(start), "{command}: {line}");
         assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {:?}", output.status);
     }
-    // Two of the same name are a mistake.
-    let twice = tempfile::tempdir().unwrap();
-    for name in ["a.yaml", "b.yaml"] {
-        fs::copy(root().join("tests/cli/monitors.yaml"), twice.path().join(name)).unwrap();
+}
+
+#[test]
+fn a_monitor_without_a_name_of_its_own_is_a_finding_of_validate_and_of_lint_and_costs_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = &folder.path().display().to_string();
+    let good = fs::read_to_string(root().join("tests/cli/monitors.yaml")).unwrap();
+    let monitor = |metadata: &str| {
+        format!(
+            "---\napiVersion: monitoring.coreos.com/v1\nkind: PodMonitor\nmetadata: {metadata}\nspec: {{}}\n"
+        )
+    };
+    let bad =
+        monitor("{namespace: team-a}") + &monitor("{name: 7}") + &monitor("{name: web, namespace: team-a}");
+    fs::write(format!("{folder}/a.yaml"), good).unwrap();
+    fs::write(format!("{folder}/b.yaml"), bad).unwrap();
+    let unnamed = "is missing or not a name that the API server accepts";
+    let twice =
+        "is that of PodMonitor team-a/web, which was already defined above or in an earlier file and counts";
+    // What is rendered is not what is wrong.
+    for (command, expected) in [("validate", 1), ("lint", 1), ("render", 0)] {
+        let output = run(&[command, "-f", folder]);
+        assert_eq!(output.status.code(), Some(expected), "{command}: {output:?}");
+        let told = text(&output.stdout).to_owned() + text(&output.stderr);
+        assert_eq!(told.matches(unnamed).count(), 2, "{command}: {told}");
+        assert_eq!(told.matches(twice).count(), 1, "{command}: {told}");
+        // The others are judged.
+        assert!(told.contains("spec.podMetricsEndpoints[0].scrapeTimeout"), "{command}: {told}");
     }
-    let output = run(&["validate", "-f", &twice.path().display().to_string()]);
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("PodMonitor team-a/web was already defined"), "{output:?}");
+    let output = run(&["validate", "-o", "json", "-f", folder]);
+    assert_eq!((output.status.code(), text(&output.stderr).matches("PodMonitor").count()), (Some(1), 4));
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+    let output = run(&["explain", "-f", "examples/deployment.yaml", "--templates", folder]);
+    // Whoever decides about a pod needs all of it.
+    assert_eq!(
+        (output.status.code(), text(&output.stderr).matches(unnamed).count()),
+        (Some(3), 1),
+        "{output:?}"
+    );
 }

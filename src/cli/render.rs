@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use super::settings::SettingsArgs;
-use super::templates::{self, Judged};
+use super::templates::{self, Judged, Manifests};
 use super::{UsageError, input, values};
 use crate::admission::catalog::AllowedNamespaces;
 use crate::admission::sidecar::config_map_name;
@@ -65,7 +65,11 @@ struct Rendered<'a> {
 
 /// Runs the command; output goes to `out`. Exit code 1 where a template is invalid.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let (mut judged, monitors) = templates::judge(&args.filename, &args.settings.to_settings())?;
+    let Manifests { mut judged, monitors, unusable } =
+        templates::judge(&args.filename, &args.settings.to_settings())?;
+    for line in &unusable {
+        writeln!(std::io::stderr(), "{line}")?;
+    }
     if let Some(wanted) = &args.template {
         let found: Vec<_> = judged.iter().map(|judged| judged.template.id.to_string()).collect();
         judged.retain(|judged| judged.template.id == *wanted);

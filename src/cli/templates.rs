@@ -8,10 +8,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::input;
-use crate::manifest::Document;
-use crate::monitors::podmonitor::PodMonitor;
+use crate::monitors::collect::Collector;
 use crate::monitors::selection::Monitors;
-use crate::store::documents::namespace_labels;
+use crate::store::documents::DEFAULT_NAMESPACE;
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
 use crate::template::{Settings, Template, validate};
@@ -29,10 +28,22 @@ pub struct Judged {
     pub outcome: Result<Box<Agent>, Vec<Violation>>,
 }
 
+/// What is in manifests.
+#[derive(Debug)]
+pub struct Manifests {
+    /// Every template.
+    pub judged: Vec<Judged>,
+    /// Monitors and namespaces.
+    pub monitors: Monitors,
+    /// Monitors that do not count, a line each.
+    pub unusable: Vec<String>,
+}
+
 /// Judges every template below `path`, and reads its monitors; an error where there is no template.
-pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<(Vec<Judged>, Monitors)> {
+pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<Manifests> {
     let mut judged = Vec::new();
-    let mut monitors = Monitors::default();
+    let mut monitors = Collector::default();
+    let mut unusable = Vec::new();
     let mut others = 0;
     for file in input::manifests(path)? {
         let name = input::shown(&file);
@@ -40,7 +51,8 @@ pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<(Vec<Judged>, M
             let place = || format!("{name}: document {}", document.number);
             if document.kind() != crate::template::KIND {
                 others += 1;
-                note(&document, &mut monitors).with_context(place)?;
+                let noted = monitors.note(&document.object, DEFAULT_NAMESPACE);
+                unusable.extend(noted.err().map(|unusable| format!("{}: {unusable}", place())));
                 continue;
             }
             let template = Template::read(&document.object, settings).with_context(place)?;
@@ -55,21 +67,5 @@ pub fn judge(path: &Path, settings: &Settings) -> anyhow::Result<(Vec<Judged>, M
         };
         bail!("{}: no PrometheusAgent in it ({others})", input::shown(path));
     }
-    Ok((judged, monitors))
-}
-
-/// A monitor, or a namespace that may be selected by its labels.
-fn note(document: &Document, monitors: &mut Monitors) -> anyhow::Result<()> {
-    if PodMonitor::is_monitor(&document.object) {
-        let monitor = PodMonitor::read(&document.object)?;
-        let id = monitor.id.clone();
-        if monitors.insert(monitor).is_some() {
-            bail!("PodMonitor {id} was already defined above or in an earlier file; remove one");
-        }
-    } else if (document.kind(), document.api_version()) == ("Namespace", "v1") {
-        let metadata = &document.object["metadata"];
-        let name = metadata["name"].as_str().unwrap_or_default();
-        monitors.insert_namespace(name.to_owned(), namespace_labels(metadata));
-    }
-    Ok(())
+    Ok(Manifests { judged, monitors: monitors.into_monitors(), unusable })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
-use super::templates::{self, Judged};
+use super::templates::{self, Judged, Manifests};
 use crate::monitors::selection::{Monitors, Rejected, Selection};
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
@@ -32,11 +32,19 @@ pub struct Args {
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = args.settings.to_settings();
-    let (judged, monitors) = templates::judge(&args.filename, &settings)?;
+    let Manifests { judged, monitors, unusable } = templates::judge(&args.filename, &settings)?;
     let judged: Vec<_> = judged.into_iter().map(|judged| (selected(&judged, &monitors), judged)).collect();
     match args.output.output {
-        Format::Json => output::json(out, &judged.iter().map(to_json).collect::<Vec<_>>())?,
+        Format::Json => {
+            for line in &unusable {
+                writeln!(std::io::stderr(), "{line}")?;
+            }
+            output::json(out, &judged.iter().map(to_json).collect::<Vec<_>>())?;
+        }
         Format::Text => {
+            for line in &unusable {
+                writeln!(out, "{line}")?;
+            }
             for judged in &judged {
                 write_text(judged, &settings.controller_id, out)?;
             }
@@ -44,7 +52,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     }
     let bad =
         judged.iter().any(|(selection, judged)| judged.outcome.is_err() || !selection.rejected.is_empty());
-    Ok(ExitCode::from(u8::from(bad)))
+    Ok(ExitCode::from(u8::from(bad || !unusable.is_empty())))
 }
 
 /// The monitors of a template that is valid.

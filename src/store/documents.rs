@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::compile::{compile, template_id};
 use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
 use crate::manifest::Document;
-use crate::monitors::podmonitor::{self, PodMonitor};
+use crate::monitors::collect::Collector;
+use crate::monitors::podmonitor::PodMonitor;
 use crate::monitors::selection::Monitors;
 use crate::template::Settings;
 use crate::template::agent::Agent;
@@ -52,7 +53,7 @@ pub struct Built {
 pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
     let mut catalog = Catalog::default();
     let mut problems = Vec::new();
-    let mut monitors = Monitors::default();
+    let mut monitors = Collector::default();
     let mut agents: Vec<Agent> = Vec::new();
     let mut seen: HashSet<(&str, String)> = HashSet::new();
     for (file, documents) in files {
@@ -60,13 +61,17 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
             let mut report = |message: String| {
                 problems.push(Problem { file: file.clone(), document: document.number, message });
             };
+            if PodMonitor::is_monitor(&document.object) {
+                if let Err(unusable) = monitors.note(&document.object, DEFAULT_NAMESPACE) {
+                    report(unusable.to_string());
+                }
+                continue;
+            }
             let metadata = document.object.get("metadata").unwrap_or(&Value::Null);
             let id = template_id(metadata);
             let identity = match (document.kind(), document.api_version()) {
                 ("PrometheusAgent", TEMPLATE_API) => ("PrometheusAgent", id.to_string()),
                 ("Namespace", "v1") => ("Namespace", id.name.clone()),
-                // Other groups have kinds of this name.
-                (podmonitor::KIND, podmonitor::API_VERSION) => (podmonitor::KIND, id.to_string()),
                 (kind @ ("PrometheusAgent" | "Namespace"), version) => {
                     let expected = if kind == "Namespace" { "v1" } else { TEMPLATE_API };
                     report(format!("apiVersion {version:?} of kind {kind} is not known; use {expected}"));
@@ -89,15 +94,9 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
                 continue;
             }
             if identity.0 == "Namespace" {
-                monitors.insert_namespace(id.name.clone(), namespace_labels(metadata));
+                // A namespace is never unusable.
+                monitors.note(&document.object, DEFAULT_NAMESPACE).ok();
                 catalog.insert_namespace(id.name, namespace(metadata));
-            } else if identity.0 == podmonitor::KIND {
-                match PodMonitor::read(&document.object) {
-                    Ok(monitor) => {
-                        monitors.insert(monitor);
-                    }
-                    Err(error) => report(error.to_string()),
-                }
             } else {
                 let previous = previous.template(&id.namespace, &id.name).map(AsRef::as_ref);
                 match compile(&document.object, settings, previous) {
@@ -110,7 +109,7 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
             }
         }
     }
-    let notes = monitored(&mut catalog, &agents, &monitors);
+    let notes = monitored(&mut catalog, &agents, &monitors.into_monitors());
     Built { catalog, problems, notes }
 }
 

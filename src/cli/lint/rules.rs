@@ -61,7 +61,7 @@ pub fn lint<'a>(
         }
         known.claim(&item.object, whole, &mut findings);
         if whole {
-            monitors.findings(&item.object, &mut findings);
+            monitors.findings(item, &mut findings);
         }
         if !findings.is_empty() {
             reports.push(Report { item, findings });
