@@ -212,9 +212,17 @@ fn a_pod_mounts_the_files_of_its_namespaces_monitors_apart_from_the_templates() 
     let endpoint = |credentials: Value| json!({"selector": {}, "podMetricsEndpoints": [{"authorization": {"credentials": credentials}}]});
     let template = agent(json!({
         "podMonitorSelector": {}, "podMonitorNamespaceSelector": {},
+        "scrapeClasses": [
+            {"name": "used", "authorization": {"credentials": key("class", "token")}},
+            {"name": "unused", "tlsConfig": {"ca": {"secret": key("scrape", "token")}}},
+            {"name": "unusable", "tlsConfig": {"ca": {"secret": key("nowhere", "token")}, "certFile": "/a", "keyFile": "/b"}},
+        ],
         "remoteWrite": [{"url": "https://receiver.example/", "authorization": {"credentials": key("remote", "token")}}],
     }));
+    let any = json!({"selector": {}, "podMetricsEndpoints": [{}], "scrapeClass": "used", "namespaceSelector": {"any": true}});
     let monitors = [
+        // What a class refers to is nothing of the monitor's.
+        monitor("web", "any", json!({}), any),
         monitor("shop", "a", json!({}), endpoint(key("scrape", "token"))),
         monitor("shop", "b", json!({}), endpoint(key("remote", "token"))),
         monitor("web", "c", json!({}), endpoint(key("elsewhere", "token"))),
@@ -235,8 +243,17 @@ fn a_pod_mounts_the_files_of_its_namespaces_monitors_apart_from_the_templates() 
         json!({"name": name, "optional": true, "items": [{"key": "token", "path": path}]})
     };
     // No field of a template leads to what is mounted for monitors.
-    let expected = [secret("remote", ""), secret("remote", "monitors/"), secret("scrape", "monitors/")];
-    assert_eq!(secrets, expected);
+    let of_template = ["class", "remote", "scrape"].map(|name| secret(name, ""));
+    let of_monitors = ["remote", "scrape"].map(|name| secret(name, "monitors/"));
+    assert_eq!(secrets, [&of_template[..], &of_monitors].concat());
+    let agent = agent_of(&template);
+    let selection = monitors_of(&monitors).select(&agent, "shop");
+    let file = selection.jobs.iter().find(|job| job.job_name == "podMonitor/web/any/0").unwrap();
+    let file = file.authorization.as_ref().unwrap().credentials_file.as_deref();
+    assert_eq!(file, Some("secrets/class/token"));
+    // Whoever wants to use the template elsewhere has to be permitted them.
+    let objects: Vec<_> = agent.objects().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(objects, ["class", "remote", "scrape"]);
     let verdict = oracle::validate(&oracle::sent(&patched).unwrap().pod, "shop").unwrap();
     assert_eq!(verdict.errors, [""; 0]);
 }

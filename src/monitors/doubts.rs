@@ -7,6 +7,12 @@ use crate::template::prometheus::Relabel;
 use crate::template::render::identity::{Carried, Effect, Stand};
 use crate::template::violation::{Findings, Path, Rule};
 
+/// What is said of a relabeling that obviously leads elsewhere.
+pub(crate) const LEAVES: Rule = Rule::Other {
+    rule: "leads out of the pod, and an agent scrapes its own pod alone",
+    fix: "remove the relabeling, or keep the host of __address__ and change its port alone",
+};
+
 /// Hosts that are the agent's own pod.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -54,11 +60,7 @@ fn leaving(rule: &Relabel, path: &Path, findings: &mut Findings) {
     if rule.target_label.as_deref() != Some("__address__") || stays(replacement) {
         return;
     }
-    let rule = Rule::Other {
-        rule: "leads out of the pod, and an agent scrapes its own pod alone",
-        fix: "remove the relabeling, or keep the host of __address__ and change its port alone",
-    };
-    findings.violation(&path.key("replacement"), replacement, rule);
+    findings.violation(&path.key("replacement"), replacement, LEAVES);
 }
 
 fn stays(replacement: &str) -> bool {

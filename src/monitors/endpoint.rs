@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::api::PodMetricsEndpoint;
 use super::fields;
-use crate::template::agent::Agent;
+use crate::template::agent::{Agent, ScrapeClass};
 use crate::template::duration::PromDuration;
 use crate::template::prometheus::{Authorization, Flow, ScrapeConfig, Tls};
 use crate::template::validate::credentials::Needs;
@@ -17,10 +17,11 @@ use crate::template::violation::{Findings, Path, Rule};
 
 const SCHEMES: &[&str] = &["http", "https"];
 
-/// The keys of the job that the endpoint alone decides.
+/// The keys of the job that the endpoint decides, with what its class has for those that say nothing of it.
 pub(super) fn job(
     endpoint: &PodMetricsEndpoint,
     path: &Path,
+    class: &ScrapeClass,
     needs: &mut Needs,
     findings: &mut Findings,
 ) -> ScrapeConfig {
@@ -31,7 +32,8 @@ pub(super) fn job(
         text::duration(text.as_deref(), &path.key(name), findings)
     };
     let tls_path = path.key("tlsConfig");
-    let tls = endpoint.tls_config.as_ref().map(|tls| http::tls_config(tls, &tls_path, needs, findings));
+    let tls = endpoint.tls_config.as_ref().filter(|tls| tls.is_stated());
+    let tls = tls.map(|tls| http::tls_config(tls, &tls_path, needs, findings));
     let basic = endpoint.basic_auth.as_ref().map(|auth| {
         let path = path.key("basicAuth");
         if auth.password.is_none() {
@@ -55,12 +57,26 @@ pub(super) fn job(
         scheme: text::choice(lowered.as_deref(), SCHEMES, SCHEMES, &path.key("scheme"), findings),
         follow_redirects: endpoint.follow_redirects,
         enable_http2: endpoint.enable_http2,
-        tls_config: tls.filter(|tls| *tls != Tls::default()),
+        tls_config: with_class(tls, class.tls_config.as_ref()),
+        authorization: authorization(endpoint, path, needs, findings)
+            .or_else(|| class.authorization.clone().filter(|_| basic.is_none() && oauth2.is_none())),
         basic_auth: basic,
-        authorization: authorization(endpoint, path, needs, findings),
         oauth2,
         ..ScrapeConfig::default()
     }
+}
+
+/// Upstream's rule: settings of the endpoint's own hide those of its class, but for files that it lacks.
+fn with_class(own: Option<Tls>, class: Option<&Tls>) -> Option<Tls> {
+    let Some(own) = own else { return class.cloned() };
+    let files = class.cloned().unwrap_or_default();
+    let merged = Tls {
+        ca_file: own.ca_file.or(files.ca_file),
+        cert_file: own.cert_file.or(files.cert_file),
+        key_file: own.key_file.or(files.key_file),
+        ..own
+    };
+    Some(merged).filter(|tls| *tls != Tls::default())
 }
 
 /// Interval and timeout that count, as Prometheus finds them: zero means unset.

@@ -49,7 +49,7 @@ pub const SPEC: [Field; 22] = [
     plain("convertClassicHistogramsToNHCB"),
     plain("keepDroppedTargets"),
     field("attachMetadata", Ignored(NODE)),
-    honoured("scrapeClass", "a monitor whose class has `tlsConfig` or `authorization` is rejected"),
+    honoured("scrapeClass", "files of a class are the template's, in the pods' namespace"),
     plain("bodySizeLimit"),
 ];
 

@@ -16,7 +16,7 @@ use crate::template::quantity::Quantity;
 use crate::template::render::jobs::frame;
 use crate::template::validate::credentials::Needs;
 use crate::template::validate::global::{PROTOCOLS, legacy_names, protocols};
-use crate::template::validate::{relabel, text};
+use crate::template::validate::{classes, relabel, text};
 use crate::template::version::Capability;
 use crate::template::violation::{Findings, Path, Rule, Violation, Warning};
 
@@ -127,13 +127,7 @@ fn scrape_class(agent: &Agent, spec: &PodMonitorSpec, root: &Path, findings: &mu
         };
         findings.violation(&path, name, rule);
     }
-    if let Some(class) = class.filter(|class| class.has_credentials) {
-        let rule = Rule::Other {
-            rule: "is a scrape class with tlsConfig or authorization, which are not rendered in this version",
-            fix: "write them into the monitor, and name a class without",
-        };
-        findings.violation(&path, &class.name, rule);
-    }
+    findings.violations.extend(class.into_iter().flat_map(classes::refusals));
     class.cloned().unwrap_or_default()
 }
 
@@ -147,7 +141,7 @@ fn job(
 ) -> ScrapeConfig {
     let template = &agent.spec;
     let legacy = legacy_names(template);
-    let keys = endpoint::job(endpoint, path, needs, findings);
+    let keys = endpoint::job(endpoint, path, &common.class, needs, findings);
     let times = endpoint::times(&keys, agent, path, findings);
     let mut before = relabelings(monitor, common, (endpoint, path), findings);
     before.extend(common.class.relabel_configs.iter().cloned());

@@ -8,10 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
-use super::prometheus::{Global, Limits, Relabel, RemoteWrite, Runtime};
+use super::prometheus::{Authorization, Global, Limits, Relabel, RemoteWrite, Runtime, Tls};
 use super::quantity::Quantity;
 use super::version::Version;
-use super::violation::Warning;
+use super::violation::{Violation, Warning};
 
 /// Namespace and name of a template.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,8 +219,12 @@ pub struct ScrapeClass {
     pub relabel_configs: Vec<Relabel>,
     /// Relabelings of series before the monitor's own.
     pub metric_relabel_configs: Vec<Relabel>,
-    /// Whether the class says how to authenticate, which agents do not do in this version.
-    pub has_credentials: bool,
+    /// For endpoints without TLS settings of their own; its files also for those that lack the like. They are the template's.
+    pub tls_config: Option<Tls>,
+    /// For endpoints that say nothing of authentication. Its file is the template's.
+    pub authorization: Option<Authorization>,
+    /// Why monitors cannot be of the class; the template is used all the same.
+    pub violations: Vec<Violation>,
 }
 
 /// Limits derived from the agent's memory; absent where the template states its own.

@@ -17,7 +17,7 @@ use crate::monitors::selector;
 use crate::names;
 
 mod azure;
-mod classes;
+pub(crate) mod classes;
 pub(crate) mod credentials;
 pub(crate) mod global;
 pub(crate) mod http;
@@ -88,7 +88,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         job_limits,
         honor_timestamps: spec.override_honor_timestamps.filter(|r#override| *r#override).map(|_| false),
         pod_target_labels: global::pod_target_labels(spec, findings),
-        scrape_classes: classes::scrape_classes(&spec.scrape_classes, legacy, findings),
+        scrape_classes: classes::scrape_classes(&spec.scrape_classes, legacy, &mut needs, findings),
         enforced_namespace_label: enforced_namespace_label(spec, legacy, findings),
         derived,
         warnings: Vec::new(),

@@ -104,6 +104,8 @@ pub enum Rule {
         /// The bound, with its field.
         bound: String,
     },
+    /// The scrape class of a monitor cannot be used; what it is and why, with the place in the template.
+    ScrapeClass(String),
     /// Anything else, in words of its own.
     Other {
         /// What is wrong.
@@ -117,7 +119,7 @@ impl Rule {
     /// What is wrong, as the end of a sentence that begins with the value.
     pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Self::WrongType(message) => Cow::Owned(message.clone()),
+            Self::WrongType(message) | Self::ScrapeClass(message) => Cow::Owned(message.clone()),
             Self::Required => Cow::Borrowed("is required"),
             Self::OneOf(values) => Cow::Owned(format!("is not one of {}", values.join(", "))),
             Self::Duration(error) => Cow::Owned(error.to_string()),
@@ -157,6 +159,7 @@ impl Rule {
             Self::Conflict { .. } => "keep one of them",
             Self::Duplicate { .. } => "make it unique, or remove one of them",
             Self::Exceeds { .. } => "lower it, or raise the bound",
+            Self::ScrapeClass(_) => "correct the class in the template, or name another class",
             Self::NoFileForm(fix) | Self::ClearText(fix) | Self::RawPath(fix) | Self::Other { fix, .. } => {
                 fix
             }
@@ -178,14 +181,29 @@ pub struct Violation {
 /// One line: `spec.x[0].y: "value": rule; fix`. Control characters of the value are escaped and its end is cut.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path)?;
-        if let Some(value) = &self.value {
+        write!(f, "{}: {}", self.path, self.without_path())
+    }
+}
+
+impl Violation {
+    /// The same without the path.
+    pub fn without_path(&self) -> impl fmt::Display + '_ {
+        WithoutPath(self)
+    }
+}
+
+struct WithoutPath<'a>(&'a Violation);
+
+impl fmt::Display for WithoutPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(Violation { value, rule, .. }) = self;
+        if let Some(value) = value {
             match value.char_indices().nth(SHOWN_VALUE) {
                 Some((end, _)) => write!(f, "\"{}…\": ", value[..end].escape_debug())?,
                 None => write!(f, "{value:?}: ")?,
             }
         }
-        write!(f, "{}; {}", self.rule.text(), self.rule.fix())
+        write!(f, "{}; {}", rule.text(), rule.fix())
     }
 }
 

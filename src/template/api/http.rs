@@ -83,6 +83,16 @@ pub struct TlsConfig {
     pub max_version: Option<String>,
 }
 
+impl TlsConfig {
+    /// Whether anything is stated, references to nothing aside.
+    pub fn is_stated(&self) -> bool {
+        let refers = |either: &SecretOrConfigMap| either.secret.is_some() || either.config_map.is_some();
+        let ca = self.ca.clone().filter(refers);
+        let cert = self.cert.clone().filter(refers);
+        Self { ca, cert, ..self.clone() } != Self::default()
+    }
+}
+
 /// One of `relabelings`, `metricRelabelings` or `writeRelabelConfigs`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

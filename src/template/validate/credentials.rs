@@ -53,6 +53,17 @@ impl Needs {
         Self { of_monitor: true, ..Self::default() }
     }
 
+    /// Adds files of others as files without which an agent runs.
+    pub(crate) fn add_optional(&mut self, others: &Self) {
+        for file in &others.files {
+            let [essential, optional] =
+                [true, false].map(|essential| FileReference { essential, ..file.clone() });
+            if !self.files.contains(&essential) {
+                self.files.insert(optional);
+            }
+        }
+    }
+
     /// A file with one key of one object.
     fn file(
         &mut self,

@@ -54,6 +54,19 @@ pub(crate) fn authorization(
     needs: &mut Needs,
     findings: &mut Findings,
 ) -> config::Authorization {
+    if spec.credentials.is_none() && spec.credentials_file.is_none() {
+        findings.violation_at(&path.key("credentials"), Rule::Required);
+    }
+    any_authorization(spec, path, needs, findings)
+}
+
+/// `authorization` that need not have credentials.
+pub(crate) fn any_authorization(
+    spec: &Authorization,
+    path: &Path,
+    needs: &mut Needs,
+    findings: &mut Findings,
+) -> config::Authorization {
     no_path(spec.credentials_file.as_deref(), &path.key("credentialsFile"), findings);
     let scheme =
         spec.scheme.as_deref().map(str::trim).filter(|scheme| !scheme.is_empty()).unwrap_or("Bearer");
@@ -62,9 +75,6 @@ pub(crate) fn authorization(
         findings.violation(&path.key("type"), scheme, rule);
     } else if !text::is_header_name(scheme) {
         findings.violation(&path.key("type"), scheme, Rule::Text("is not an authentication scheme"));
-    }
-    if spec.credentials.is_none() && spec.credentials_file.is_none() {
-        findings.violation_at(&path.key("credentials"), Rule::Required);
     }
     config::Authorization {
         scheme: scheme.to_owned(),

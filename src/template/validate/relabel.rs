@@ -24,6 +24,9 @@ const ACTIONS: &[&str] = &[
     "dropequal",
 ];
 
+/// What is said of a name that is not one.
+pub(super) const NOT_A_LABEL: &str = "is not a label name";
+
 /// Reads a list of relabelings.
 pub(crate) fn relabelings(
     configs: &[RelabelConfig],
@@ -42,7 +45,7 @@ fn relabeling(config: &RelabelConfig, legacy_names: bool, path: &Path, findings:
     for (index, label) in config.source_labels.iter().enumerate() {
         text::line(label, &source_path.index(index), findings);
         if !text::is_label_name(label, legacy_names) {
-            findings.violation(&source_path.index(index), label, Rule::Text("is not a label name"));
+            findings.violation(&source_path.index(index), label, Rule::Text(NOT_A_LABEL));
         }
     }
     let line = |value: &Option<String>, name: &str, findings: &mut Findings| {
@@ -80,7 +83,7 @@ fn check(relabel: &Relabel, legacy_names: bool, path: &Path, findings: &mut Find
     match &relabel.target_label {
         None if has_target => findings.violation_at(&path.key("targetLabel"), Rule::Required),
         Some(label) if has_target && !is_target(label, action, legacy_names) => {
-            findings.violation(&path.key("targetLabel"), label, Rule::Text("is not a label name"));
+            findings.violation(&path.key("targetLabel"), label, Rule::Text(NOT_A_LABEL));
         }
         Some(label) if label.starts_with(names::INTERNAL_LABEL_PREFIX) => {
             let rule = Rule::Text("is reserved for the identity of the agent's pod");
@@ -93,7 +96,7 @@ fn check(relabel: &Relabel, legacy_names: bool, path: &Path, findings: &mut Find
     }
     let replacement = relabel.replacement.as_deref().unwrap_or("$1");
     if action == "labelmap" && !is_target(replacement, "replace", legacy_names) {
-        findings.violation(&path.key("replacement"), replacement, Rule::Text("is not a label name"));
+        findings.violation(&path.key("replacement"), replacement, Rule::Text(NOT_A_LABEL));
     }
     let custom_replacement = relabel.replacement.is_some() && replacement != "$1";
     let custom_separator = relabel.separator.as_deref().is_some_and(|separator| separator != ";");

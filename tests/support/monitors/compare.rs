@@ -12,6 +12,7 @@ use promsidecar::template::render;
 use promsidecar::template::violation::{Rule, Violation};
 use serde_json::{Map, Value, json};
 
+use super::classes;
 use super::difference::{self, Fired, Place};
 use super::objects::{NAMESPACES, surroundings};
 use crate::support::oracle::{self, Generated, Surroundings};
@@ -72,10 +73,20 @@ fn jobs(config: &Value) -> BTreeMap<String, Value> {
 
 /// Compares both sides, for the pods of every namespace.
 pub(crate) fn compare(template: &Value, monitors: &[Value], fired: &mut Fired) -> Compared {
+    compare_with(template, template, monitors, fired)
+}
+
+/// The same, where the operator has another template: the one of [`classes::with_paths`].
+pub(crate) fn compare_with(
+    template: &Value,
+    their_template: &Value,
+    monitors: &[Value],
+    fired: &mut Fired,
+) -> Compared {
     let mut compared = Compared::default();
     let agent = agent_of(template);
     let known = monitors_of(monitors);
-    let generated = upstream(template, monitors);
+    let generated = upstream(their_template, monitors);
     let everywhere = known.select_everywhere(&agent);
     for monitor in monitors {
         let (mine, theirs) = (verdict(&everywhere, monitor), their_verdict(&generated, monitor));
@@ -88,7 +99,7 @@ pub(crate) fn compare(template: &Value, monitors: &[Value], fired: &mut Fired) -
         compared.lines.extend(because.map(|line| format!("{}: {line}", id(monitor))));
     }
     let config = parsed(&generated.config);
-    let without_roles = without_roles(template, monitors);
+    let without_roles = without_roles(their_template, monitors);
     let theirs = jobs(&config);
     for (namespace, _) in NAMESPACES {
         let selection = known.select(&agent, namespace);
@@ -119,6 +130,7 @@ pub(crate) fn compare(template: &Value, monitors: &[Value], fired: &mut Fired) -
                 let place = Place {
                     namespace: monitor["metadata"]["namespace"].as_str().unwrap_or_default(),
                     spec: &monitor["spec"],
+                    class: classes::of(their_template, &monitor["spec"]),
                     global: &config["global"],
                     without_role: without_roles.get(name).cloned(),
                 };
@@ -224,8 +236,11 @@ fn deliberate(violation: &Violation) -> Option<&'static str> {
         _ if ends("].replacement") && text.starts_with("leads out of the pod") => {
             Some("rejected: a relabeling leaves the pod")
         }
-        _ if path == "spec.scrapeClass" && text.starts_with("is a scrape class with") => {
-            Some("rejected: the scrape class has credentials")
+        Rule::ScrapeClass(text) if path == "spec.scrapeClass" && text.contains("is a path inside") => {
+            Some("rejected: the scrape class has a path")
+        }
+        Rule::ScrapeClass(text) if path == "spec.scrapeClass" && text.contains("leads out of the pod") => {
+            Some("rejected: the scrape class leaves the pod")
         }
         _ => None,
     }
@@ -237,7 +252,7 @@ fn refused_by_others(template: &Value, monitor: &Value) -> Option<&'static str> 
     if !custom.errors.is_empty() {
         return Some("rejected: the definition refuses it");
     }
-    let config = upstream(template, std::slice::from_ref(monitor)).config;
+    let config = upstream(&classes::without_authorization(template), std::slice::from_ref(monitor)).config;
     let pods = [json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"},
         "spec": {"containers": []}, "status": {}})];
     let around = Surroundings { pods: pods.to_vec(), ..Surroundings::default() };

@@ -7,16 +7,18 @@ use promsidecar::names;
 use promsidecar::template::duration::PromDuration;
 use serde_json::{Value, json};
 
+use super::classes;
 use super::objects::secret_value;
 
 /// Names of all differences; one that never fires is not one.
-pub(crate) const DIFFERENCES: [&str; 22] = [
+pub(crate) const DIFFERENCES: [&str; 27] = [
     // Accept and reject.
     "rejected: a proxy leaves the pod",
     "rejected: a relabeling leaves the pod",
     "rejected: a header of a proxy has no file form",
     "rejected: the client id stands in a Secret",
-    "rejected: the scrape class has credentials",
+    "rejected: the scrape class has a path",
+    "rejected: the scrape class leaves the pod",
     "rejected: Prometheus refuses what the operator makes of it",
     "rejected: the definition refuses it",
     "accepted: the Secret is not read",
@@ -33,6 +35,10 @@ pub(crate) const DIFFERENCES: [&str; 22] = [
     "ports are text",
     "durations are canonical",
     "credentials are files",
+    "credentials of classes are loaded",
+    "TLS files of classes are the template's",
+    "TLS files of classes complete an endpoint's own",
+    "a class does not add a second way to authenticate",
     "the client id is in the clear",
     "loopback has no proxy",
 ];
@@ -62,6 +68,8 @@ pub(crate) struct Place<'a> {
     pub(crate) namespace: &'a str,
     /// The monitor's spec.
     pub(crate) spec: &'a Value,
+    /// The monitor's scrape class as upstream has it; null where it has none.
+    pub(crate) class: Value,
     /// `global` of upstream's configuration.
     pub(crate) global: &'a Value,
     /// Upstream's relabelings where the monitor asks for a role selector: those that it would have without.
@@ -76,6 +84,7 @@ pub(crate) fn jobs(ours: &Value, theirs: &Value, place: &Place<'_>, fired: &mut 
     relabelings(&mut ours, &mut theirs, place, fired, &mut lines);
     metric_relabelings(&mut ours, &mut theirs, fired, &mut lines);
     durations(&mut ours, &theirs, fired);
+    classes::differences(&mut ours, &mut theirs, place, fired);
     credentials(&mut ours, &mut theirs, place, fired);
     if theirs.get("proxy_from_environment").is_some() {
         fired.note("loopback has no proxy");
@@ -85,7 +94,7 @@ pub(crate) fn jobs(ours: &Value, theirs: &Value, place: &Place<'_>, fired: &mut 
     lines
 }
 
-fn take(value: &mut Value, key: &str) -> Value {
+pub(super) fn take(value: &mut Value, key: &str) -> Value {
     value.as_object_mut().and_then(|map| map.remove(key)).unwrap_or_default()
 }
 
@@ -134,13 +143,9 @@ fn targets(
     let namespaces = take(parts, "namespaces");
     let selectors = take(parts, "selectors");
     let attached = take(parts, "attach_metadata");
-    let expected = if place.spec["attachMetadata"]["node"].is_null() {
-        Value::Null
-    } else {
-        place.spec["attachMetadata"].clone()
-    };
-    let node =
-        attached["node"].as_bool().unwrap_or_default() == expected["node"].as_bool().unwrap_or_default();
+    let stated = |of: &Value| of["attachMetadata"].as_object().map(|_| of["attachMetadata"]["node"].clone());
+    let expected = stated(place.spec).or_else(|| stated(&place.class)).unwrap_or_default();
+    let node = attached["node"].as_bool().unwrap_or_default() == expected.as_bool().unwrap_or_default();
     let role = place.spec["selectorMechanism"] == "RoleSelector";
     let only_names =
         namespaces.is_null() || namespaces.as_object().is_some_and(|map| map.keys().eq(["names"]));

@@ -92,8 +92,20 @@ fn classes(dice: &mut Dice) -> Value {
     put(&mut plain, dice, 2, "fallbackScrapeProtocol", |_| json!("OpenMetricsText1.0.0"));
     put(&mut plain, dice, 2, "relabelings", |dice| relabelings(dice, TARGETS));
     put(&mut plain, dice, 2, "metricRelabelings", |dice| relabelings(dice, SERIES));
-    let authorization = json!({"credentials": secret("token")});
-    json!([plain, {"name": "secured", "authorization": authorization}])
+    put(&mut plain, dice, 3, "attachMetadata", |dice| json!({"node": dice.flag()}));
+    let mut secured = Map::new();
+    secured.insert("name".to_owned(), json!("secured"));
+    if plain.get("default") != Some(&json!(true)) {
+        put(&mut secured, dice, 3, "default", |_| json!(true));
+    }
+    put(&mut secured, dice, 2, "authorization", |dice| {
+        if dice.one_in(6) { json!({"type": "Token"}) } else { authorization(dice) }
+    });
+    put(&mut secured, dice, 2, "tlsConfig", tls);
+    put(&mut secured, dice, 3, "relabelings", |dice| relabelings(dice, TARGETS));
+    let path = json!({"caFile": "/etc/mesh/ca.crt", "certFile": "/etc/mesh/tls.crt", "keyFile": "/etc/mesh/tls.key"});
+    let leaving = json!([{"targetLabel": "__address__", "replacement": "blackbox:9115"}]);
+    json!([plain, secured, {"name": "mesh", "tlsConfig": path}, {"name": "probe", "relabelings": leaving}])
 }
 
 /// A selector of objects by one label.
@@ -139,8 +151,8 @@ fn spec(dice: &mut Dice) -> Value {
         dice.of(&[json!("1.1"), json!("1050m"), json!(2), json!(1.5)])
     });
     put(&mut spec, dice, 6, "attachMetadata", |dice| json!({"node": dice.flag()}));
-    put(&mut spec, dice, 6, "scrapeClass", |dice| {
-        json!(dice.of(&["plain", "plain", "plain", "secured", "absent"]))
+    put(&mut spec, dice, 5, "scrapeClass", |dice| {
+        json!(dice.of(&["plain", "plain", "plain", "secured", "secured", "mesh", "probe", "absent"]))
     });
     if dice.one_in(12) {
         spoil_spec(&mut spec, dice);
