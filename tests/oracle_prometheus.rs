@@ -131,6 +131,7 @@ fn series_are_followed_from_discovery_to_the_receiver() {
             labels(&[("__name__", "private_x")]),
             labels(&[("__name__", "debug_x")]),
         ],
+        reports: vec!["up".to_owned(), "debug_report".to_owned()],
     };
     let labelled = oracle::labels(CONFIG, &around).unwrap();
     assert_eq!(labelled.failures, [""; 0]);
@@ -145,11 +146,14 @@ fn series_are_followed_from_discovery_to_the_receiver() {
     let mut sent = stored;
     sent.extend(labels(&[("cluster", "eu-1"), ("zone", "a")]));
     assert_eq!(pods.series[0].sent, [Some(sent)]);
-    // Dropped by write relabeling, dropped by metric relabeling, and `up`, which no metric relabeling sees.
+    // Dropped by write relabeling, dropped by metric relabeling, and reports, which no metric relabeling sees.
     assert_eq!((pods.series[1].stored.is_some(), &*pods.series[1].sent), (true, &[None][..]));
     assert_eq!((files.series[2].stored.is_none(), &*files.series[2].sent), (true, &[][..]));
-    let up = labels(&[("__name__", "up"), ("instance", "localhost:8080"), ("job", "files")]);
-    assert_eq!(files.series[3].stored, Some(up));
+    for (series, name) in files.series[3..].iter().zip(["up", "debug_report"]) {
+        let report = labels(&[("__name__", name), ("instance", "localhost:8080"), ("job", "files")]);
+        assert_eq!(series.stored, Some(report));
+    }
+    assert_eq!(files.series.len(), 5);
 }
 
 #[test]

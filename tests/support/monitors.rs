@@ -5,3 +5,5 @@ pub(crate) mod compare;
 pub(crate) mod difference;
 pub(crate) mod generate;
 pub(crate) mod objects;
+pub(crate) mod pods;
+pub(crate) mod series;

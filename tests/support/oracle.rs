@@ -130,7 +130,7 @@ pub(crate) struct Target {
     /// After relabeling; `None` if the target was dropped.
     pub(crate) labels: Option<Labels>,
     pub(crate) url: Option<String>,
-    /// Those of the request, then `up`.
+    /// Those of the request, then the reports.
     #[serde(default)]
     pub(crate) series: Vec<Series>,
 }
@@ -163,6 +163,8 @@ pub(crate) struct Surroundings {
     pub(crate) env: BTreeMap<String, String>,
     /// Series that every target exposes.
     pub(crate) series: Vec<Labels>,
+    /// Names of the series that a scrape says of itself; `up` where there are none.
+    pub(crate) reports: Vec<String>,
 }
 
 /// Follows series from discovery to remote write through a `prometheus.yml`.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
-use promsidecar::monitors::selection::Selection;
+use promsidecar::monitors::podmonitor::PodMonitor;
+use promsidecar::monitors::selection::Monitors;
 use promsidecar::template::{Settings, Template, render, validate};
 use promsidecar::{manifest, names};
 use serde_json::{Value, json};
@@ -96,22 +97,34 @@ pub(crate) fn remote_write(url: &str, more: &Value) -> Value {
 /// The pod after admission, stored, scheduled, and with the `ConfigMap` of its template beside it: what API server,
 /// scheduler, kubelet and controller add.
 pub(crate) fn scheduled(who: Who, pod: &Value, template: &Value) -> Kubelet {
-    let mut pod = injected(pod, template);
+    monitored(who, pod, template, &[])
+}
+
+/// The same with monitors in the pod's namespace.
+pub(crate) fn monitored(who: Who, pod: &Value, template: &Value, monitors: &[Value]) -> Kubelet {
+    let pod = stored(who, &injected(pod, template, monitors));
+    let (name, configuration) = config_map_with(template, monitors);
+    let data = [(names::CONFIG_KEY.to_owned(), configuration)].into();
+    Kubelet::new(pod, Objects::from([(name, data)]))
+}
+
+/// A pod as it is stored once it runs.
+pub(crate) fn stored(who: Who, pod: &Value) -> Value {
+    let mut pod = pod.clone();
     pod["metadata"]["name"] = json!(who.name);
     pod["metadata"]["namespace"] = json!(NAMESPACE);
     pod["metadata"]["uid"] = json!("0b8f2f2e-6f0c-4c39-9a3c-0d3a6f6c1a55");
     pod["spec"]["nodeName"] = json!("node-7");
     pod["status"] = json!({"podIP": who.ip, "hostIP": "192.0.2.7"});
-    let (name, configuration) = config_map(template);
-    let data = [(names::CONFIG_KEY.to_owned(), configuration)].into();
-    Kubelet::new(pod, Objects::from([(name, data)]))
+    pod
 }
 
 /// The pod after admission.
-fn injected(pod: &Value, template: &Value) -> Value {
+fn injected(pod: &Value, template: &Value, monitors: &[Value]) -> Value {
     let review = support::reviews::creation(pod, NAMESPACE);
     let policy = Policy { native_sidecars: true, ..Policy::default() };
-    let catalog = support::catalog(&template.to_string());
+    let documents: Vec<_> = std::iter::once(template).chain(monitors).map(Value::to_string).collect();
+    let catalog = support::catalog(&documents.join("\n"));
     let answer = admit(&serde_json::to_vec(&review).unwrap(), &catalog, &policy);
     let Answer::Reviewed { body, .. } = answer else { panic!("{answer:?}") };
     support::patched(pod, &body).expect("the pod is injected")
@@ -119,11 +132,21 @@ fn injected(pod: &Value, template: &Value) -> Value {
 
 /// Name and content of the `ConfigMap` that a controller would deliver.
 pub(crate) fn config_map(template: &Value) -> (String, String) {
+    config_map_with(template, &[])
+}
+
+fn config_map_with(template: &Value, monitors: &[Value]) -> (String, String) {
     let object = &manifest::read(&template.to_string()).unwrap()[0].object;
     let settings = Settings::default();
     let template = Template::read(object, &settings).unwrap();
     let agent = validate::validate(&template, &settings).unwrap();
-    (config_map_name(&agent.id), render::render(&agent, NAMESPACE, &Selection::default()))
+    let mut known = Monitors::default();
+    for monitor in monitors {
+        known.insert(PodMonitor::read(monitor).unwrap());
+    }
+    let selection = known.select(&agent, NAMESPACE);
+    assert_eq!(selection.rejected, [], "{monitors:?}");
+    (config_map_name(&agent.id), render::render(&agent, NAMESPACE, &selection))
 }
 
 /// A target of a pod at its receiver.

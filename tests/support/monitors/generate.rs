@@ -16,21 +16,21 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.roll() % bound
     }
 
     /// One time in so many.
-    fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    fn of<T: Clone>(&mut self, items: &[T]) -> T {
+    pub(crate) fn of<T: Clone>(&mut self, items: &[T]) -> T {
         let index = usize::try_from(self.below(items.len() as u64)).expect("a short list");
         items[index].clone()
     }
 
-    fn flag(&mut self) -> bool {
+    pub(crate) fn flag(&mut self) -> bool {
         self.one_in(2)
     }
 }
@@ -47,7 +47,7 @@ pub(crate) fn cluster(dice: &mut Dice) -> (Value, Vec<Value>) {
     (template, monitors.collect())
 }
 
-fn put(
+pub(crate) fn put(
     map: &mut Map<String, Value>,
     dice: &mut Dice,
     times: u64,

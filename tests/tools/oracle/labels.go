@@ -22,6 +22,8 @@ type labelArguments struct {
 	Env map[string]string `json:"env"`
 	// Series that each target exposes.
 	Series []map[string]string `json:"series"`
+	// Reports are names of the series that a scrape says of itself; "up" where there are none.
+	Reports []string `json:"reports"`
 }
 
 type labelResult struct {
@@ -37,7 +39,7 @@ type labelledTarget struct {
 	// Labels after relabeling; absent if the target was dropped.
 	Labels map[string]string `json:"labels,omitempty"`
 	URL    string            `json:"url,omitempty"`
-	// Series in the order of the request, then "up".
+	// Series in the order of the request, then the reports.
 	Series []labelledSeries `json:"series,omitempty"`
 }
 
@@ -68,6 +70,9 @@ func labelSeries(arguments labelArguments) (*labelResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(arguments.Reports) == 0 {
+		arguments.Reports = []string{"up"}
+	}
 	result := &labelResult{Targets: []labelledTarget{}, Failures: []string{}}
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	for _, job := range jobs {
@@ -81,7 +86,7 @@ func labelSeries(arguments labelArguments) (*labelResult, error) {
 				result.Failures = append(result.Failures, failure.Error())
 			}
 			for _, target := range targets {
-				result.Targets = append(result.Targets, labelTarget(config, job, target, builder, arguments.Series))
+				result.Targets = append(result.Targets, labelTarget(config, job, target, builder, arguments))
 			}
 		}
 	}
@@ -90,7 +95,7 @@ func labelSeries(arguments labelArguments) (*labelResult, error) {
 
 func labelTarget(
 	config *promconfig.Config, job *promconfig.ScrapeConfig, target *scrape.Target, builder *labels.Builder,
-	exposed []map[string]string,
+	arguments labelArguments,
 ) labelledTarget {
 	labelled := labelledTarget{Job: job.JobName, Discovered: target.DiscoveredLabels(builder).Map()}
 	final := target.Labels(builder)
@@ -99,12 +104,14 @@ func labelTarget(
 	}
 	labelled.Labels = final.Map()
 	labelled.URL = target.URL().String()
-	for _, series := range exposed {
+	for _, series := range arguments.Series {
 		stored := mutateSampleLabels(labels.FromMap(series), target, job.HonorLabels, job.MetricRelabelConfigs)
 		labelled.Series = append(labelled.Series, send(config, stored))
 	}
-	up := mutateReportSampleLabels(labels.FromStrings(labels.MetricName, "up"), target)
-	labelled.Series = append(labelled.Series, send(config, up))
+	for _, name := range arguments.Reports {
+		report := mutateReportSampleLabels(labels.FromStrings(labels.MetricName, name), target)
+		labelled.Series = append(labelled.Series, send(config, report))
+	}
 	return labelled
 }
 
