@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::bindings;
 use super::certificate::registration;
 use super::condition::Undelivered;
 use super::events::correlate::Written;
@@ -201,9 +202,14 @@ impl Writer {
         self.write(&format!("status of {id}"), api.patch_status(&id.name, &params, &object)).await
     }
 
-    /// Writes what templates make of a monitor into its status. Whether there was such a status to write into: older
-    /// definitions have none.
-    pub async fn monitor_status(&self, id: &MonitorId, status: &Value) -> Result<bool, WriteError> {
+    /// Writes what a template makes of a monitor into its status. Gives the monitor as it is stored; nothing where it is gone, or
+    /// has no status: older definitions have none.
+    pub async fn monitor_status(
+        &self,
+        template: &TemplateId,
+        id: &MonitorId,
+        status: &Value,
+    ) -> Result<Option<Value>, WriteError> {
         let kind = objects::pod_monitors();
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &kind);
         let object = json!({
@@ -212,10 +218,11 @@ impl Writer {
             "metadata": {"name": id.name, "namespace": id.namespace},
             "status": status,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(&bindings::field_manager(template)).force();
         let object = Patch::Apply(object);
         let write = api.patch_status(&id.name, &params, &object);
-        self.send(&format!("status of PodMonitor {id}"), write).await.map(|written| written.is_some())
+        let stored = self.send(&format!("status of PodMonitor {id}"), write).await?;
+        Ok(stored.map(|stored| stored.data))
     }
 
     /// Creates an Event. One of that name says the same; of a namespace that is going, there is nobody to tell.

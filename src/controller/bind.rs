@@ -1,77 +1,94 @@
 //! Tells monitors what templates make of them. IO: writes through [`Writer`].
 //!
-//! Input: a template that was looked at. Output: the status of the monitors that do not say so yet.
+//! Input: templates that were looked at. Output: the status of the monitors that do not say so yet. A task of its own: nothing
+//! that is told may hold up what is delivered.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::apply::{WriteError, Writer};
+use super::backoff;
+use super::bindings;
+use super::lease::Leadership;
 use super::observe::Observer;
-use crate::monitors::podmonitor::MonitorId;
+use super::world::monitors::Binding;
 use crate::template::agent::TemplateId;
 
 /// Statuses that are written at once.
 const AT_ONCE: usize = 8;
-/// A status that says nothing new is written no more often than this: a definition that has no place for it drops it.
-const AGAIN_AFTER: Duration = Duration::from_mins(10);
+/// For how long nobody tries again what a definition has no place for.
+const DROPPED_FOR: Duration = Duration::from_mins(10);
 
-/// What was written last, and when.
+/// What could not be told, and why.
 #[derive(Debug, Default)]
-pub struct Binder {
-    written: HashMap<MonitorId, (Value, Instant)>,
+struct Binder {
+    /// Bindings that the API server took and did not keep, by template and UID of the monitor: older definitions have no status.
+    dropped: HashMap<(TemplateId, String), Instant>,
+    /// Failures in a row, and what was logged last.
+    failures: HashMap<TemplateId, (u32, String)>,
+}
+
+/// Tells monitors for ever, while the lease is held; whoever becomes the leader looks at all templates anyway.
+pub async fn run(observer: Arc<Observer>, writer: Writer, leadership: Leadership) -> anyhow::Result<()> {
+    let mut binder = Binder::default();
+    loop {
+        let id = observer.told.next().await;
+        if leadership.is_held() {
+            binder.bind(&id, &observer, &writer).await;
+        }
+    }
 }
 
 impl Binder {
-    /// Writes what the monitors do not say yet of a template; the first failure counts.
-    pub async fn bind(
-        &mut self,
-        id: &TemplateId,
-        observer: &Observer,
-        writer: &Writer,
-        now: Timestamp,
-    ) -> Result<(), WriteError> {
-        self.written.retain(|_, (_, at)| at.elapsed() < AGAIN_AFTER);
-        let untold = observer.world().bindings(id, now).into_iter();
-        let untold = untold.filter(|(monitor, status)| {
-            self.written.get(monitor).is_none_or(|(said, _)| *said != timeless(status))
+    async fn bind(&mut self, id: &TemplateId, observer: &Observer, writer: &Writer) {
+        self.dropped.retain(|_, at| at.elapsed() < DROPPED_FOR);
+        let untold = observer.world().bindings(id, Timestamp::now());
+        let key = |uid: &str| (id.clone(), uid.to_owned());
+        let due = untold.into_iter().filter(|binding| !self.dropped.contains_key(&key(&binding.uid)));
+        let due: Vec<Binding> = due.collect();
+        // The first failure ends it: what keeps one from being written keeps them all.
+        let sent = stream::iter(due).map(|binding| async move {
+            let kept = writer.monitor_status(id, &binding.monitor, &binding.status).await?;
+            Ok::<_, WriteError>((binding, kept))
         });
-        let sent = untold.map(|(monitor, status)| async move {
-            let written = writer.monitor_status(&monitor, &status).await;
-            (monitor, status, written)
-        });
-        let written: Vec<_> =
-            futures_util::stream::iter(sent.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
-        let mut failure = None;
-        for (monitor, status, written) in written {
-            match written {
-                Ok(_) => drop(self.written.insert(monitor, (timeless(&status), Instant::now()))),
-                Err(error) => drop(failure.get_or_insert(error)),
+        let mut sent = sent.buffered(AT_ONCE);
+        let failure = loop {
+            match sent.try_next().await {
+                Ok(None) => break None,
+                Ok(Some((binding, stored))) if keeps(&binding, stored.as_ref()) => {}
+                Ok(Some((binding, _))) => drop(self.dropped.insert(key(&binding.uid), Instant::now())),
+                Err(error) => break Some(error),
             }
-        }
+        };
         match failure {
-            None => Ok(()),
-            Some(WriteError::NotLeader) => Err(WriteError::NotLeader),
-            Some(error) => {
-                tracing::warn!(template = %id, %error, "status of a PodMonitor not written; trying again");
-                Err(error)
-            }
+            None | Some(WriteError::NotLeader) => drop(self.failures.remove(id)),
+            Some(error) => observer.told.add_after(id.clone(), self.failed(id, &error.to_string())),
         }
+    }
+
+    /// When it is tried again. It is logged once for each cause.
+    fn failed(&mut self, id: &TemplateId, error: &str) -> Duration {
+        let (failures, complaint) = self.failures.entry(id.clone()).or_default();
+        if complaint != error {
+            tracing::warn!(template = %id, error, "status of a PodMonitor not written; trying again");
+            error.clone_into(complaint);
+        }
+        let delay = backoff::delay(*failures);
+        *failures = failures.saturating_add(1);
+        delay
     }
 }
 
-/// The status without the times of its conditions.
-fn timeless(status: &Value) -> Value {
-    let mut status = status.clone();
-    let bindings = status["bindings"].as_array_mut().into_iter().flatten();
-    for condition in bindings.filter_map(|binding| binding["conditions"].as_array_mut()).flatten() {
-        if let Some(condition) = condition.as_object_mut() {
-            condition.remove("lastTransitionTime");
-        }
-    }
-    status
+/// Whether the monitor as it is stored has the binding, or has none where there is to be none.
+fn keeps(binding: &Binding, stored: Option<&Value>) -> bool {
+    let stored = stored.and_then(|monitor| monitor["status"]["bindings"].as_array());
+    let told = binding.status["bindings"].as_array().into_iter().flatten();
+    told.into_iter()
+        .all(|told| stored.is_some_and(|stored| stored.iter().any(|found| bindings::is_same(found, told))))
 }

@@ -5,8 +5,11 @@
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
+use super::apply::FIELD_MANAGER;
 use super::condition;
+use crate::admission::sidecar::hex;
 use crate::monitors::podmonitor::PodMonitor;
 use crate::template::agent::TemplateId;
 
@@ -41,14 +44,20 @@ pub fn tells(monitor: &PodMonitor, template: &TemplateId, verdict: Option<&Verdi
     }
 }
 
-/// The status of a monitor, with the bindings of these templates and of no other.
-pub fn status<'a>(
+/// The part of a monitor's status that is a template's: its binding, if it selects the monitor.
+pub fn status(
     monitor: &PodMonitor,
-    verdicts: impl Iterator<Item = (&'a TemplateId, &'a Verdict)>,
+    template: &TemplateId,
+    verdict: Option<&Verdict>,
     now: Timestamp,
 ) -> Value {
-    let bindings = verdicts.map(|(template, verdict)| binding(monitor, template, verdict, now));
-    json!({"bindings": bindings.collect::<Vec<_>>()})
+    let binding = verdict.map(|verdict| binding(monitor, template, verdict, now));
+    json!({"bindings": binding.into_iter().collect::<Vec<_>>()})
+}
+
+/// Field manager of a template's binding. Each template has its own: what one applies takes nothing from another.
+pub fn field_manager(template: &TemplateId) -> String {
+    format!("{FIELD_MANAGER}-{}", hex(&Sha256::digest(template.to_string()), 8))
 }
 
 fn binding(monitor: &PodMonitor, template: &TemplateId, verdict: &Verdict, now: Timestamp) -> Value {
@@ -76,6 +85,11 @@ fn binding(monitor: &PodMonitor, template: &TemplateId, verdict: &Verdict, now: 
     })
 }
 
+/// Whether two bindings say the same of the same template.
+pub fn is_same(found: &Value, told: &Value) -> bool {
+    ["resource", "namespace", "name", "conditions"].iter().all(|key| found[key] == told[key])
+}
+
 /// The binding of a template.
 fn find<'a>(monitor: &'a PodMonitor, template: &TemplateId) -> Option<&'a Value> {
     monitor.bindings.iter().find(|binding| {
@@ -89,7 +103,7 @@ fn find<'a>(monitor: &'a PodMonitor, template: &TemplateId) -> Option<&'a Value>
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Verdict, status, tells};
+    use super::{Verdict, field_manager, status, tells};
     use crate::monitors::podmonitor::PodMonitor;
     use crate::template::agent::TemplateId;
 
@@ -116,44 +130,54 @@ mod tests {
         Verdict { accepted: false, message: "too slow".to_owned() }
     }
 
-    fn told(monitor: &PodMonitor, verdicts: &[(&TemplateId, &Verdict)], now: &str) -> Value {
-        status(monitor, verdicts.iter().copied(), now.parse().unwrap())
-    }
-
     #[test]
     fn a_binding_says_which_template_and_whether_it_is_used() {
         let (one, two) = (template("one"), template("two"));
         let fresh = monitor(3, &Value::Null);
-        let status = told(&fresh, &[(&one, &accepted()), (&two, &rejected())], "2026-11-28T12:00:00.5Z");
-        let since = "2026-11-28T12:00:00Z";
-        let expected = json!({"bindings": [
-            {
-                "group": "monitoring.coreos.com", "resource": "prometheusagents", "namespace": "a", "name": "one",
-                "conditions": [{"type": "Accepted", "status": "True", "observedGeneration": 3, "lastTransitionTime": since}],
-            },
-            {
-                "group": "monitoring.coreos.com", "resource": "prometheusagents", "namespace": "a", "name": "two",
-                "conditions": [{
-                    "type": "Accepted", "status": "False", "observedGeneration": 3, "lastTransitionTime": since,
-                    "reason": "InvalidConfiguration", "message": "too slow",
-                }],
-            },
-        ]});
-        assert_eq!(status, expected);
+        let now = |text: &str| text.parse().unwrap();
+        let first = "2026-11-28T12:00:00Z";
+        let of_one = status(&fresh, &one, Some(&accepted()), now("2026-11-28T12:00:00.5Z"));
+        let binding = |name: &str, condition: Value| {
+            json!({
+                "group": "monitoring.coreos.com", "resource": "prometheusagents", "namespace": "a", "name": name,
+                "conditions": [condition],
+            })
+        };
+        let good = json!({"type": "Accepted", "status": "True", "observedGeneration": 3, "lastTransitionTime": first});
+        assert_eq!(of_one, json!({"bindings": [binding("one", good.clone())]}));
+        let bad = json!({
+            "type": "Accepted", "status": "False", "observedGeneration": 3, "lastTransitionTime": first,
+            "reason": "InvalidConfiguration", "message": "too slow",
+        });
+        let of_two = status(&fresh, &two, Some(&rejected()), now(first));
+        assert_eq!(of_two, json!({"bindings": [binding("two", bad.clone())]}));
+        assert_eq!(status(&fresh, &one, None, now(first)), json!({"bindings": []}));
 
-        let read = monitor(3, &status);
+        // As the API server merges them, and another's among them.
+        let other = json!({
+            "group": "monitoring.coreos.com", "resource": "prometheuses", "namespace": "a", "name": "one",
+        });
+        let all = json!({"bindings": [other, binding("one", good), binding("two", bad)]});
+        let read = monitor(3, &all);
         assert!(tells(&read, &one, Some(&accepted())) && tells(&read, &two, Some(&rejected())));
         assert!(!tells(&read, &one, Some(&rejected())) && !tells(&read, &one, None));
-        assert!(
-            tells(&read, &template("three"), None) && !tells(&read, &template("three"), Some(&accepted()))
-        );
-        assert!(!tells(&monitor(4, &status), &one, Some(&accepted())), "another generation");
+        let three = template("three");
+        assert!(tells(&read, &three, None) && !tells(&read, &three, Some(&accepted())));
+        assert!(!tells(&monitor(4, &all), &one, Some(&accepted())), "another generation");
 
         // The time is that of the last change of the status.
         let later = "2026-11-28T13:00:00Z";
-        let again = told(&read, &[(&one, &accepted()), (&two, &accepted())], later);
-        let times = [0, 1].map(|at| again["bindings"][at]["conditions"][0]["lastTransitionTime"].clone());
-        assert_eq!(times, [json!(since), json!(later)]);
+        let since = |template: &TemplateId| {
+            let status = status(&read, template, Some(&accepted()), now(later));
+            status["bindings"][0]["conditions"][0]["lastTransitionTime"].clone()
+        };
+        assert_eq!([since(&one), since(&two)], [json!(first), json!(later)]);
+    }
+
+    #[test]
+    fn each_template_has_a_field_manager_of_its_own() {
+        let [one, two] = ["one", "two"].map(|name| field_manager(&template(name)));
+        assert!(one != two && one.starts_with("promsidecar-controller-") && one.len() <= 128, "{one}");
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Observer {
     world: Mutex<World>,
     /// Templates that something happened to.
     pub queue: Queue,
+    /// Templates whose monitors have to be told.
+    pub told: Queue,
     /// What there is to tell in Events.
     pub events: Events,
     templates: Health,
@@ -55,6 +57,7 @@ impl Observer {
         Self {
             world: Mutex::new(world),
             queue: Queue::default(),
+            told: Queue::default(),
             events: Events::default(),
             templates: Health::new("templates"),
             monitors: Health::new("PodMonitors"),

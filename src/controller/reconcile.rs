@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::apply::{WriteError, Writer};
 use super::backoff;
-use super::bind::Binder;
 use super::condition::Undelivered;
 use super::lease::Leadership;
 use super::observe::Observer;
@@ -46,7 +45,6 @@ pub struct Reconciler {
     told: HashMap<TemplateId, Instant>,
     /// What was logged last of a template that is not delivered.
     complaints: HashMap<TemplateId, String>,
-    binder: Binder,
 }
 
 impl Reconciler {
@@ -58,19 +56,8 @@ impl Reconciler {
         own_namespace: String,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (failures, wrote, told, complaints, binder) = Default::default();
-        Self {
-            observer,
-            writer,
-            leadership,
-            own_namespace,
-            metrics,
-            failures,
-            wrote,
-            told,
-            complaints,
-            binder,
-        }
+        let (failures, wrote, told, complaints) = Default::default();
+        Self { observer, writer, leadership, own_namespace, metrics, failures, wrote, told, complaints }
     }
 
     /// Runs for ever. Nothing is done before every watch has listed once, nor without the lease.
@@ -115,7 +102,7 @@ impl Reconciler {
         let work = self.observer.world().work(&id, now);
         let again = work.again;
         let outcome = match self.carry_out(&id, work).await {
-            Ok(delivered) => match self.tell_all(&id, &delivered, now).await {
+            Ok(delivered) => match self.tell(&id, &delivered, now).await {
                 Err(WriteError::NotLeader) => Outcome::NotLeader,
                 told => {
                     let failed = matches!(delivered, Err(Undelivered::Failed(_))) || told.is_err();
@@ -171,18 +158,6 @@ impl Reconciler {
         Ok(first.undelivered().map_or(Ok(()), Err))
     }
 
-    /// Tells the template, then its monitors; the first failure counts.
-    async fn tell_all(
-        &mut self,
-        id: &TemplateId,
-        delivered: &Result<(), Undelivered>,
-        now: Timestamp,
-    ) -> Result<(), WriteError> {
-        let told = self.tell(id, delivered, now).await;
-        let bound = self.binder.bind(id, &self.observer, &self.writer, now).await;
-        told.and(bound)
-    }
-
     /// Writes the status, if there is something new to tell and it is time.
     async fn tell(
         &mut self,
@@ -191,9 +166,10 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<(), WriteError> {
         let (there, status, news) = {
-            let world = self.observer.world();
+            let mut world = self.observer.world();
             (world.known(id).is_some(), world.status(id, delivered, now), world.news(id, delivered))
         };
+        self.observer.told.add([id.clone()]);
         // Before the status, after which it is no news any more.
         for event in news {
             self.observer.events.template(event);

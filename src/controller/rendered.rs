@@ -10,13 +10,15 @@ use super::bindings::Verdict;
 use super::plan::{TooLarge, digest};
 use crate::monitors::checks::Checks;
 use crate::monitors::podmonitor::{MonitorId, PodMonitor};
-use crate::monitors::selection::{Monitors, Rejected, Selection, Taken, covers, covers_any};
+use crate::monitors::selection::{Monitors, Rejected, Selection, Taken, covers, covers_any, may_select};
 use crate::template::agent::Agent;
 use crate::template::render;
 use crate::template::violation::Violation;
 
 /// Most remarks on monitors in a status: each monitor is for its author's eyes, not for the template's.
 const MOST_REMARKS: usize = 20;
+/// Most monitors of a template whose rejection is told as an Event: one tenant's must not take the place of all others'.
+const MOST_ANNOUNCED: usize = 100;
 /// Most namespaces that are named for one rejection.
 const MOST_NAMED: usize = 3;
 
@@ -37,12 +39,18 @@ pub struct Rendered {
     /// Whether the checks are of the present monitors.
     checked: bool,
     drawn: BTreeMap<String, Drawn>,
+    /// Rejections that were told as Events: of which object, and what.
+    announced: BTreeMap<MonitorId, (String, Vec<String>)>,
 }
+
+/// Whether there is room for a monitor in the configuration for a namespace.
+type Fits = fn(&PodMonitor, &str) -> bool;
 
 /// What was rendered for one namespace.
 #[derive(Debug)]
 struct Drawn {
-    digest: [u8; 32],
+    /// Nothing where monitors changed since.
+    digest: Option<[u8; 32]>,
     /// Monitors that cannot be used there.
     rejected: Vec<Rejected>,
 }
@@ -70,11 +78,22 @@ pub struct Rejection {
 }
 
 impl Rendered {
-    /// Forgets what was rendered for pods that these monitors are about.
+    /// What was rendered for pods that these monitors are about is out of date, if the template may select them.
     pub fn forget(&mut self, monitors: &[Arc<PodMonitor>]) {
         let Some(agent) = &self.agent else { return };
-        self.checked = false;
-        self.drawn.retain(|namespace, _| !monitors.iter().any(|monitor| covers(agent, monitor, namespace)));
+        for monitor in monitors.iter().filter(|monitor| may_select(agent, monitor)) {
+            self.checked = false;
+            for (namespace, drawn) in &mut self.drawn {
+                if covers(agent, monitor, namespace) {
+                    drawn.digest = None;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing changed since the last time.
+    pub fn is_current(&self) -> bool {
+        self.checked && self.drawn.values().all(|drawn| drawn.digest.is_some())
     }
 
     /// Forgets what was rendered for other namespaces than these.
@@ -85,7 +104,8 @@ impl Rendered {
     /// Makes up for what changed since the last time.
     pub fn follow(&mut self, InForce { agent, monitors }: InForce<'_>) {
         if self.agent.as_ref() != Some(agent) {
-            *self = Self { agent: Some(Arc::clone(agent)), ..Self::default() };
+            let announced = std::mem::take(&mut self.announced);
+            *self = Self { agent: Some(Arc::clone(agent)), announced, ..Self::default() };
         }
         if !self.checked {
             self.checks.follow(monitors, agent);
@@ -95,24 +115,27 @@ impl Rendered {
 
     /// The digest of the content for a namespace, if it is rendered.
     pub fn digest(&self, namespace: &str) -> Option<[u8; 32]> {
-        self.drawn.get(namespace).map(|drawn| drawn.digest)
+        self.drawn.get(namespace).and_then(|drawn| drawn.digest)
     }
 
     /// Renders the version that was followed last, for a namespace. Gives the content and its digest.
     pub fn render(&mut self, agent: &Agent, namespace: &str) -> Result<(String, [u8; 32]), TooLarge> {
         let mut selection = self.checks.select(agent, namespace);
         let mut content = render::render(agent, namespace, &selection);
-        if content.len() > render::MAX_BYTES {
-            // The template's own part comes first.
-            selection = selection.without_room();
-            content = render::render(agent, namespace, &selection);
+        // The template's own part comes first, then monitors of the pods' own namespace.
+        let own: Fits = |monitor, namespace| monitor.id.namespace == namespace;
+        for fits in [own, |_, _| false] {
+            if content.len() > render::MAX_BYTES {
+                selection = self.checks.select_if(agent, namespace, |monitor| fits(monitor, namespace));
+                content = render::render(agent, namespace, &selection);
+            }
         }
         if content.len() > render::MAX_BYTES {
             return Err(TooLarge { bytes: content.len() });
         }
         let digest = digest(&content);
         let Selection { rejected, .. } = selection;
-        self.drawn.insert(namespace.to_owned(), Drawn { digest, rejected });
+        self.drawn.insert(namespace.to_owned(), Drawn { digest: Some(digest), rejected });
         Ok((content, digest))
     }
 
@@ -172,6 +195,23 @@ impl Rendered {
         }
         let remarks = Selection { taken, ..Selection::default() }.remarks();
         Notes { rejections, remarks: cut(remarks) }
+    }
+
+    /// Takes out the rejections that were not told as Events yet; of many monitors, the first ones'. What is told of the others
+    /// stands in statuses.
+    pub fn announce(&mut self) -> Vec<Rejection> {
+        let rejections = self.notes().rejections;
+        let rejected: BTreeSet<&MonitorId> = rejections.iter().map(|rejection| &rejection.id).collect();
+        self.announced.retain(|id, _| rejected.contains(id));
+        let mut news = Vec::new();
+        for rejection in rejections {
+            let room = self.announced.len() < MOST_ANNOUNCED || self.announced.contains_key(&rejection.id);
+            let said = (rejection.uid.clone(), rejection.told.clone());
+            if room && self.announced.insert(rejection.id.clone(), said.clone()) != Some(said) {
+                news.push(rejection);
+            }
+        }
+        news
     }
 
     /// What the template makes of each monitor that is about its pods.

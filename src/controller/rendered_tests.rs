@@ -173,3 +173,33 @@ fn where_the_template_leaves_no_room_its_monitors_are_rejected_and_it_is_deliver
     let start = "rejected for pods of shop: PodMonitor shop/web: spec.podMetricsEndpoints: ";
     assert!(found.len() == 1 && found[0].2[0].starts_with(start), "{found:?}");
 }
+
+#[test]
+fn what_a_stranger_writes_takes_no_room_from_the_pods_own_namespace() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    monitors.insert(monitor("shop", &json!({})));
+    // Characters that take more room as they are rendered than as they are written.
+    let rule = json!({"targetLabel": "a", "replacement": "\u{feff}".repeat(5000)});
+    let endpoint = json!({"port": "web", "relabelings": vec![rule; 33]});
+    let large = json!({"podMetricsEndpoints": [endpoint], "namespaceSelector": {"any": true}});
+    monitors.insert(monitor("evil", &large));
+    let mut rendered = followed(&agent, &monitors);
+    let (content, _) = rendered.render(&agent, "shop").unwrap();
+    assert!(content.contains("podMonitor/shop/web/0") && !content.contains("podMonitor/evil/web/0"));
+    let found = rejections(&rendered);
+    assert_eq!(found.iter().map(|(id, ..)| &**id).collect::<Vec<_>>(), ["evil/web"]);
+
+    // So with a template of nearly the size of a ConfigMap.
+    let mut large = Agent::clone(&agent);
+    let mut monitors = Monitors::default();
+    monitors.insert(monitor("shop", &json!({})));
+    let own = monitors.select(&agent, "shop");
+    let room = render::MAX_BYTES - render::render(&agent, "shop", &own).len() - 200;
+    large.config.global.external_labels.insert("long".to_owned(), "x".repeat(room));
+    monitors.insert(monitor("evil", &json!({"namespaceSelector": {"any": true}})));
+    let large = Arc::new(large);
+    let mut rendered = followed(&large, &monitors);
+    let (content, _) = rendered.render(&large, "shop").unwrap();
+    assert!(content.contains("podMonitor/shop/web/0") && !content.contains("podMonitor/evil/web/0"));
+}

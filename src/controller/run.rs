@@ -11,6 +11,7 @@ use kube::Client;
 
 use super::admin::Status;
 use super::apply::Writer;
+use super::bind;
 use super::certificate::{self, Objects, keep};
 use super::events;
 use super::lease::{Candidate, Terms};
@@ -142,6 +143,8 @@ pub fn start(
         Arc::clone(&metrics),
     );
     supervisor.spawn_until_stop("writing Events", telling);
+    let binding = bind::run(Arc::clone(&observer), writer.clone(), leadership.clone());
+    supervisor.spawn_until_stop("telling monitors", binding);
     let reconciler = Reconciler::new(observer, writer, leadership, own_namespace.clone(), metrics);
     supervisor.spawn_until_stop("reconciling", reconciler.run());
     Ok(Started { status, candidate, identity })

@@ -3,7 +3,7 @@
 //! Input: what the watches say, one change at a time. Output: the templates that each change concerns, and for each of them what
 //! has to be done. Nothing is decided before every watch has listed.
 
-mod monitors;
+pub mod monitors;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,9 +165,10 @@ impl World {
 
     /// A namespace is gone, and all that was in it.
     pub fn namespace_deleted(&mut self, name: &str) -> Concerned {
-        self.inventory.remove_namespace(name);
+        let changed = self.inventory.remove_namespace(name);
         self.labelled.remove(name);
-        let concerned = self.concerned_by_namespace(name);
+        let mut concerned = self.concerned_by_namespace(name);
+        concerned.extend(self.draw_again(changed));
         self.ask_again(name, concerned)
     }
 

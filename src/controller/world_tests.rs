@@ -344,15 +344,68 @@ fn monitor(namespace: &str, spec: &Value, status: &Value) -> PodMonitor {
     PodMonitor::read(&object).unwrap()
 }
 
+/// A template of `a` that selects every monitor of the namespaces that this selector takes.
+fn selects(name: &str, namespaces: &Value) -> Value {
+    let mut object = template("a", name, "3.13.5");
+    object["spec"]["podMonitorSelector"] = json!({});
+    object["spec"]["podMonitorNamespaceSelector"] = namespaces.clone();
+    object
+}
+
 /// A world with the template `a/one`, which selects every monitor of every namespace and is delivered.
 fn selecting() -> World {
     let mut world = with_template();
-    let mut object = template("a", "one", "3.13.5");
-    object["spec"]["podMonitorSelector"] = json!({});
-    object["spec"]["podMonitorNamespaceSelector"] = json!({});
-    world.template_applied(&object).unwrap();
+    world.template_applied(&selects("one", &json!({}))).unwrap();
     done(&mut world, &id("a", "one"));
     world
+}
+
+#[test]
+fn a_template_that_comes_back_is_rendered_with_the_monitors_of_now() {
+    let (mut world, one) = (selecting(), id("a", "one"));
+    world.monitor_applied(monitor("a", &json!({}), &json!({})));
+    done(&mut world, &one);
+    // A follower looks at nothing between the two.
+    world.template_deleted(&one);
+    let other = json!({"podMetricsEndpoints": [{"port": "other"}]});
+    world.monitor_applied(monitor("a", &other, &json!({})));
+    world.template_applied(&selects("one", &json!({}))).unwrap();
+    let [Step::Apply(object)] = &world.work(&one, now()).steps.unwrap()[..] else { panic!("one is applied") };
+    assert!(object["data"][names::CONFIG_KEY].as_str().unwrap().contains("regex: other"));
+}
+
+#[test]
+fn monitors_of_a_namespace_that_goes_are_selected_no_longer_whatever_the_selector_says_of_unknown_labels() {
+    let not_in = json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["untrusted"]}]});
+    let (mut world, one) = (with_template(), id("a", "one"));
+    world.template_applied(&selects("one", &not_in)).unwrap();
+    let about_all = json!({"namespaceSelector": {"any": true}});
+    // Nothing is known yet of its namespace.
+    world.monitor_applied(monitor("evil", &about_all, &json!({})));
+    done(&mut world, &one);
+    let content = |world: &mut World| match &world.work(&id("a", "one"), now()).steps.unwrap()[..] {
+        [] => None,
+        [Step::Apply(object)] => Some(object["data"][names::CONFIG_KEY].as_str().unwrap().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let labels = |tier: &str| Namespace {
+        labels: [("tier".to_owned(), tier.to_owned())].into(),
+        ..Namespace::default()
+    };
+    for tier in ["untrusted", "trusted"] {
+        assert_eq!(content(&mut world), None);
+        let concerned = world.namespace_applied("evil", labels(tier));
+        assert_eq!(concerned, ids(&[("a", "one")]));
+    }
+    assert!(content(&mut world).unwrap().contains("podMonitor/evil/web/0"));
+    done(&mut world, &one);
+    assert_eq!(world.namespace_deleted("evil"), ids(&[("a", "one")]));
+    assert!(!content(&mut world).unwrap().contains("podMonitor/evil"));
+    done(&mut world, &one);
+    let mut going = monitor("evil", &about_all, &json!({}));
+    going.generation = 2;
+    world.monitor_applied(going);
+    assert_eq!(content(&mut world), None);
 }
 
 #[test]
@@ -400,25 +453,52 @@ fn a_rejected_monitor_is_told_in_the_status_as_an_event_and_in_its_binding_until
     assert!(event.note.starts_with(&format!("template a/one: {rejected}")), "{}", event.note);
 
     let bindings = world.bindings(&one, now());
-    let [(monitor_id, binding)] = &bindings[..] else { panic!("{bindings:?}") };
-    assert_eq!(monitor_id.to_string(), "a/web");
-    assert_eq!(binding["bindings"][0]["conditions"][0]["status"], "False");
+    let [binding] = &bindings[..] else { panic!("{bindings:?}") };
+    assert_eq!((binding.monitor.to_string(), &*binding.uid), ("a/web".to_owned(), "m"));
+    assert_eq!(binding.status["bindings"][0]["conditions"][0]["status"], "False");
+    assert_eq!(world.news(&one, &Ok(())), [], "an Event is told once, whatever becomes of the status");
 
     // All of it is read back.
-    let mut object = template("a", "one", "3.13.5");
-    object["spec"]["podMonitorSelector"] = json!({});
-    object["spec"]["podMonitorNamespaceSelector"] = json!({});
+    let mut object = selects("one", &json!({}));
     object["status"] = status;
     world.template_applied(&object).unwrap();
-    world.monitor_applied(monitor("a", &slow, binding));
+    world.monitor_applied(monitor("a", &slow, &binding.status));
     world.work(&one, now());
     assert_eq!(world.status(&one, &Ok(()), now()), None);
-    assert_eq!(world.news(&one, &Ok(())), []);
     assert_eq!(world.bindings(&one, now()), []);
 
     // The template goes, and its binding with it.
     world.template_deleted(&one);
-    world.work(&one, now());
     let bindings = world.bindings(&one, now());
-    assert_eq!(bindings.iter().map(|(_, status)| status).collect::<Vec<_>>(), [&json!({"bindings": []})]);
+    assert_eq!(
+        bindings.iter().map(|binding| &binding.status).collect::<Vec<_>>(),
+        [&json!({"bindings": []})]
+    );
+}
+
+#[test]
+fn a_binding_waits_for_what_is_about_to_change_and_takes_nothing_from_other_templates() {
+    let (mut world, one, two) = (selecting(), id("a", "one"), id("a", "two"));
+    world.template_applied(&selects("two", &json!({}))).unwrap();
+    done(&mut world, &two);
+    world.monitor_applied(monitor("a", &json!({}), &json!({})));
+    assert_eq!(world.bindings(&one, now()), [], "it is rendered again first");
+    done(&mut world, &one);
+    let bindings = world.bindings(&one, now());
+    let named = |status: &Value| status["bindings"][0]["name"].clone();
+    assert_eq!(bindings.iter().map(|binding| named(&binding.status)).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(world.bindings(&two, now()), [], "it is not looked at yet");
+}
+
+#[test]
+fn few_of_many_rejected_monitors_have_events() {
+    let (mut world, one) = (selecting(), id("a", "one"));
+    for number in 0..250 {
+        let mut bad = monitor("a", &json!({"podMetricsEndpoints": [{"interval": "soon"}]}), &json!({}));
+        bad.id.name = format!("m{number}");
+        world.monitor_applied(bad);
+    }
+    world.work(&one, now());
+    assert_eq!(world.news(&one, &Ok(())).len(), 100);
+    assert_eq!(world.news(&one, &Ok(())).len(), 0);
 }

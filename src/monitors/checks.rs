@@ -10,7 +10,7 @@ use super::job::{self, Checked};
 use super::podmonitor::{MonitorId, PodMonitor};
 use super::selection::{self, Monitors, Selection, Taken};
 use crate::template::agent::Agent;
-use crate::template::prometheus::ScrapeConfig;
+use crate::template::render;
 use crate::template::violation::Violation;
 
 /// The monitors that one agent selects, each with what became of it. For another agent, begin with none.
@@ -27,7 +27,7 @@ struct Check {
 #[derive(Debug)]
 pub(super) struct Fit {
     pub(super) checked: Checked,
-    /// Bytes of all its jobs, about.
+    /// Bytes of all its jobs, as they are rendered.
     pub(super) bytes: usize,
 }
 
@@ -40,13 +40,14 @@ impl Checks {
     /// Checks these monitors, where they are others than before; all others are forgotten.
     pub(super) fn check<'a>(&mut self, agent: &Agent, monitors: impl Iterator<Item = &'a Arc<PodMonitor>>) {
         let mut before = std::mem::take(&mut self.0);
-        let same = |monitor: &Arc<PodMonitor>, check: &Check| Arc::ptr_eq(monitor, &check.monitor);
-        self.0 = monitors
-            .map(|monitor| {
-                let known = before.remove(&monitor.id).filter(|check| same(monitor, check));
-                (monitor.id.clone(), known.unwrap_or_else(|| Check::new(agent, monitor)))
-            })
-            .collect();
+        let mut check = |monitor: &Arc<PodMonitor>| {
+            let known = before.remove(&monitor.id).filter(|check| check.monitor.is_same_as(monitor));
+            match known {
+                Some(Check { result, .. }) => Check { monitor: Arc::clone(monitor), result },
+                None => Check::new(agent, monitor),
+            }
+        };
+        self.0 = monitors.map(|monitor| (monitor.id.clone(), check(monitor))).collect();
     }
 
     /// Every monitor, with what became of it, whatever the namespace of the pods.
@@ -62,11 +63,18 @@ impl Checks {
 
     /// What the agent runs for the pods of a namespace.
     pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
+        self.select_if(agent, namespace, |_| true)
+    }
+
+    /// The same, where monitors that do not fit are rejected for want of room.
+    pub fn select_if(&self, agent: &Agent, namespace: &str, fits: impl Fn(&PodMonitor) -> bool) -> Selection {
         let (about, elsewhere): (Vec<_>, Vec<_>) =
             self.0.values().partition(|check| selection::covers(agent, &check.monitor, namespace));
         let judged = about.into_iter().map(|Check { monitor, result }| {
             let result = result.as_ref().map_err(Clone::clone).and_then(|fit| {
-                selection::own_references(&fit.checked, &monitor.id, namespace).map(|()| fit)
+                selection::own_references(&fit.checked, &monitor.id, namespace)?;
+                let no_room = || vec![selection::no_room(selection::TOO_LARGE)];
+                fits(monitor).then_some(fit).ok_or_else(no_room)
             });
             (&**monitor, result)
         });
@@ -88,14 +96,9 @@ impl Checks {
 impl Check {
     fn new(agent: &Agent, monitor: &Arc<PodMonitor>) -> Self {
         let result = job::check(agent, monitor).map(|checked| {
-            let bytes = checked.jobs.iter().map(size).sum();
+            let bytes = render::size(&checked.jobs);
             Fit { checked, bytes }
         });
         Self { monitor: Arc::clone(monitor), result }
     }
-}
-
-/// Bytes of a job, about.
-fn size(job: &ScrapeConfig) -> usize {
-    serde_json::to_vec(job).map_or(0, |text| text.len())
 }

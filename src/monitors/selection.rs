@@ -14,6 +14,9 @@ use crate::template::agent::{Agent, FileReference, IgnoredField};
 use crate::template::prometheus::{Relabel, ScrapeConfig};
 use crate::template::violation::{Path, Rule, Violation, Warning};
 
+/// What is said of a monitor whose jobs do not fit in.
+pub(super) const TOO_LARGE: &str = "makes the configuration larger than a ConfigMap holds";
+
 /// Label that the API server sets on every Namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -27,6 +30,8 @@ const MOST_FILES: usize = 64;
 pub struct Monitors {
     pods: BTreeMap<MonitorId, Arc<PodMonitor>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether a namespace that is not known is not there, or is going.
+    all_known: bool,
 }
 
 /// What an agent runs for the pods of one namespace, beside its own jobs.
@@ -67,6 +72,12 @@ pub struct Rejected {
 }
 
 impl Monitors {
+    /// None yet, of a cluster, whose namespaces are all told of. Monitors of others are not selected by their labels: what is not
+    /// known would satisfy `NotIn`.
+    pub fn of_cluster() -> Self {
+        Self { all_known: true, ..Self::default() }
+    }
+
     /// Adds or replaces a monitor; gives the one of that name that was there.
     pub fn insert(&mut self, monitor: PodMonitor) -> Option<Arc<PodMonitor>> {
         self.pods.insert(monitor.id.clone(), Arc::new(monitor))
@@ -90,14 +101,14 @@ impl Monitors {
     /// Adds or replaces the labels of a namespace; whether they are others than before.
     pub fn insert_namespace(&mut self, name: String, labels: BTreeMap<String, String>) -> bool {
         let before = self.namespaces.get(&name);
-        let differ = before.map_or(!labels.is_empty(), |before| *before != labels);
+        let differ = before != Some(&labels);
         self.namespaces.insert(name, labels);
         differ
     }
 
-    /// Forgets a namespace. Its monitors are removed one by one, as they are deleted.
-    pub fn remove_namespace(&mut self, name: &str) {
-        self.namespaces.remove(name);
+    /// Forgets a namespace; whether it was known. Its monitors are removed one by one, as they are deleted.
+    pub fn remove_namespace(&mut self, name: &str) -> bool {
+        self.namespaces.remove(name).is_some()
     }
 
     /// Namespaces that have monitors.
@@ -120,15 +131,21 @@ impl Monitors {
     pub fn selects(&self, agent: &Agent, monitor: &PodMonitor) -> bool {
         let namespaces = agent.spec.pod_monitor_namespace_selector.as_ref();
         may_select(agent, monitor)
-            && namespaces
-                .is_none_or(|selector| selector::matches(selector, &self.labels_of(&monitor.id.namespace)))
+            && namespaces.is_none_or(|selector| {
+                let labels = self.labels_of(&monitor.id.namespace);
+                labels.is_some_and(|labels| selector::matches(selector, &labels))
+            })
     }
 
-    /// Labels of a namespace. One that is not known has the label that every one has.
-    fn labels_of(&self, namespace: &str) -> BTreeMap<String, String> {
-        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+    /// Labels of a namespace. Of manifests, one that is not known has the label that every one has.
+    fn labels_of(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
+        let known = self.namespaces.get(namespace);
+        if known.is_none() && self.all_known {
+            return None;
+        }
+        let mut labels = known.cloned().unwrap_or_default();
         labels.insert(NAME_LABEL.to_owned(), namespace.to_owned());
-        labels
+        Some(labels)
     }
 
     /// What the agent runs for the pods of a namespace.
@@ -178,7 +195,7 @@ pub(super) fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Sel
         let Ok(fit) = &*result else { continue };
         let needed: BTreeSet<_> = files.union(&fit.checked.files).cloned().collect();
         if bytes + fit.bytes > MOST_BYTES {
-            *result = Err(vec![no_room("makes the configuration larger than a ConfigMap holds")]);
+            *result = Err(vec![no_room(TOO_LARGE)]);
         } else if needed.len() > MOST_FILES {
             *result = Err(vec![no_room("needs more files than a pod mounts for its monitors")]);
         } else {
@@ -197,7 +214,7 @@ pub(super) fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Sel
     selection
 }
 
-fn no_room(rule: &'static str) -> Violation {
+pub(super) fn no_room(rule: &'static str) -> Violation {
     Violation {
         path: Path::root("spec").key("podMetricsEndpoints").to_string(),
         value: None,
@@ -289,19 +306,6 @@ impl Selection {
             }
             Err(violations) => self.rejected.push(Rejected { id: monitor.id.clone(), violations }),
         }
-    }
-
-    /// The same without any monitor, where the configuration has no room for their jobs.
-    #[must_use]
-    pub fn without_room(self) -> Self {
-        let no_room = |Taken { id, .. }| Rejected {
-            id,
-            violations: vec![no_room("makes the configuration larger than a ConfigMap holds")],
-        };
-        let mut rejected: Vec<_> =
-            self.rejected.into_iter().chain(self.taken.into_iter().map(no_room)).collect();
-        rejected.sort_by(|one, other| one.id.cmp(&other.id));
-        Self { rejected, elsewhere: self.elsewhere, ..Self::default() }
     }
 
     /// What there is to say about the monitors, a line each.

@@ -169,7 +169,7 @@ fn namespaces_changed(inventory: &mut Inventory, change: Change<PartialObjectMet
         Change::Applied(namespace) => {
             inventory.insert_namespace(&namespace.name_any(), objects::namespace(&namespace));
         }
-        Change::Deleted(namespace) => inventory.remove_namespace(&namespace.name_any()),
+        Change::Deleted(namespace) => drop(inventory.remove_namespace(&namespace.name_any())),
     }
 }
 

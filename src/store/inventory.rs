@@ -49,7 +49,7 @@ impl Inventory {
             settings,
             catalog: Catalog::default(),
             templates: BTreeMap::new(),
-            monitors: Monitors::default(),
+            monitors: Monitors::of_cluster(),
             unsettled: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
@@ -169,8 +169,10 @@ impl Inventory {
     /// These are all namespaces.
     pub fn replace_namespaces(&mut self, namespaces: Vec<(String, Namespace)>) {
         let there: BTreeSet<&str> = namespaces.iter().map(|(name, _)| name.as_str()).collect();
-        for gone in self.catalog.namespaces().filter(|name| !there.contains(name)) {
-            self.monitors.remove_namespace(gone);
+        let known = self.catalog.namespaces();
+        let gone: Vec<_> = known.filter(|name| !there.contains(name)).map(str::to_owned).collect();
+        for name in gone {
+            self.remove_namespace(&name);
         }
         let mut catalog = self.catalog.without_namespaces();
         let mut labels = Vec::with_capacity(namespaces.len());
@@ -183,9 +185,9 @@ impl Inventory {
     }
 
     /// A namespace is gone. Its templates are removed one by one, as they are deleted.
-    pub fn remove_namespace(&mut self, name: &str) {
+    pub fn remove_namespace(&mut self, name: &str) -> monitored::Changed {
         self.catalog.remove_namespace(name);
-        self.monitors.remove_namespace(name);
+        self.labels_unknown(name)
     }
 }
 

@@ -67,6 +67,15 @@ impl Inventory {
         self.monitors_changed(changed)
     }
 
+    /// A namespace is gone, or going.
+    pub(super) fn labels_unknown(&mut self, name: &str) -> Changed {
+        if !self.monitors.remove_namespace(name) {
+            return Changed::default();
+        }
+        let monitors = self.monitors.in_namespace(name).cloned().collect();
+        self.monitors_changed(monitors)
+    }
+
     /// Mounts anew what pods need of these monitors.
     fn monitors_changed(&mut self, monitors: Vec<Arc<PodMonitor>>) -> Changed {
         let mut templates = Concerned::new();

@@ -3,6 +3,8 @@
 //! Input: the agent, the namespace of the pods, and the monitors that apply there. Output: YAML, equal bytes for equal input. It holds no secret: credentials
 //! are paths relative to the file's own directory.
 
+use serde::Serialize;
+
 use super::agent::Agent;
 use super::prometheus::{Config, Global, Relabel, RemoteWrite, ScrapeConfig};
 use crate::monitors::selection::Selection;
@@ -45,7 +47,12 @@ pub fn render(agent: &Agent, namespace: &str, monitors: &Selection) -> String {
     to_yaml(&config(agent, namespace, monitors))
 }
 
-fn to_yaml(config: &Config) -> String {
+/// Bytes of jobs in the text of a configuration.
+pub fn size(jobs: &[ScrapeConfig]) -> usize {
+    to_yaml(&jobs).len()
+}
+
+fn to_yaml(config: &impl Serialize) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false, compact_list_indent: true };
     serde_saphyr::to_string_with_options(config, options)
         .expect("invariant: maps with text keys and scalars are YAML")

@@ -3,13 +3,13 @@
 //! Input: monitors that are new, different or gone. Output: the templates that they concern, and statuses of monitors that do
 //! not say yet what templates make of them.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::World;
-use crate::controller::bindings::{self, Verdict};
+use crate::controller::bindings;
 use crate::controller::rendered::Rendered;
 use crate::monitors::podmonitor::{MonitorId, PodMonitor};
 use crate::store::inventory::Concerned;
@@ -40,32 +40,42 @@ impl World {
         self.draw_again(changed)
     }
 
-    /// What was rendered of templates that select these monitors is out of date where the monitors are about.
+    /// What was rendered of templates that select these monitors is out of date where the monitors are about; also of templates
+    /// that are not in force at this moment: they may come back as they were.
     pub(super) fn draw_again(&mut self, changed: Changed) -> Concerned {
-        for id in &changed.templates {
-            if let Some(rendered) = self.rendered.get_mut(id) {
-                rendered.forget(&changed.monitors);
-            }
+        for rendered in self.rendered.values_mut() {
+            rendered.forget(&changed.monitors);
         }
         changed.templates
     }
 
-    /// Statuses of monitors that do not say yet what this template makes of them.
-    pub fn bindings(&self, id: &TemplateId, now: Timestamp) -> Vec<(MonitorId, Value)> {
-        let own = self.rendered.get(id).map(Rendered::verdicts).unwrap_or_default();
-        let monitors = self.inventory.monitors().all();
-        let untold = monitors.filter(|monitor| !bindings::tells(monitor, id, own.get(&monitor.id)));
-        let untold: Vec<&PodMonitor> = untold.map(AsRef::as_ref).collect();
-        if untold.is_empty() {
+    /// Statuses of monitors that do not say yet what this template makes of them; none while that is about to change.
+    pub fn bindings(&self, id: &TemplateId, now: Timestamp) -> Vec<Binding> {
+        let in_force = self.known(id).is_some_and(|known| known.good.is_some());
+        let rendered = self.rendered.get(id).filter(|_| in_force);
+        if in_force && !rendered.is_some_and(Rendered::is_current) {
             return Vec::new();
         }
-        let verdicts: BTreeMap<&TemplateId, BTreeMap<MonitorId, Verdict>> =
-            self.rendered.iter().map(|(id, rendered)| (id, rendered.verdicts())).collect();
-        let of = |monitor: &PodMonitor| {
-            let of_all = verdicts.iter();
-            let of_all = of_all.filter_map(|(id, verdicts)| Some((*id, verdicts.get(&monitor.id)?)));
-            bindings::status(monitor, of_all, now)
+        let verdicts = rendered.map(Rendered::verdicts).unwrap_or_default();
+        let monitors = self.inventory.monitors().all();
+        let told = monitors.map(|monitor| (monitor, verdicts.get(&monitor.id)));
+        let untold = told.filter(|(monitor, verdict)| !bindings::tells(monitor, id, *verdict));
+        let binding = |(monitor, verdict): (&Arc<PodMonitor>, _)| Binding {
+            monitor: monitor.id.clone(),
+            uid: monitor.uid.clone(),
+            status: bindings::status(monitor, id, verdict, now),
         };
-        untold.into_iter().map(|monitor| (monitor.id.clone(), of(monitor))).collect()
+        untold.map(binding).collect()
     }
+}
+
+/// The status of a monitor, as far as one template decides it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// Which monitor.
+    pub monitor: MonitorId,
+    /// `metadata.uid` of it.
+    pub uid: String,
+    /// To be applied.
+    pub status: Value,
 }

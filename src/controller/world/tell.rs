@@ -38,13 +38,14 @@ impl World {
         })
     }
 
-    /// Events about a template and its monitors, where there is something that its status does not say yet.
-    pub fn news(&self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Vec<Event> {
+    /// Events about a template and its monitors, where there is something that its status does not say yet. What is told of
+    /// monitors is told once.
+    pub fn news(&mut self, id: &TemplateId, delivered: &Result<(), Undelivered>) -> Vec<Event> {
+        let announced = self.rendered.get_mut(id).map(Rendered::announce).unwrap_or_default();
         let Some(known) = self.known(id) else { return Vec::new() };
         let own = condition::news(known, delivered)
             .map(|(reason, note)| about(&known.entry, reason, "Publish", note, Sameness::Note));
-        let notes = self.rendered.get(id).map(Rendered::notes).unwrap_or_default();
-        let monitors = notes.rejections.iter().filter_map(|rejection| {
+        let monitors = announced.iter().filter_map(|rejection| {
             let note = condition::rejected_news(known, rejection)?;
             Some(about_monitor(rejection, note))
         });
