@@ -149,7 +149,11 @@ fn targets_of_goldens_are_those_that_prometheus_discovers() {
         review["request"]["object"] = sent.pod.clone();
         let Some(ours) = ours(&sent.pod, &case.admit(&review)) else { continue };
         let namespace = request["namespace"].as_str().unwrap();
-        assert_eq!(differences(&sent.pod, namespace, &ours), [""; 0], "{}", folder.display());
+        // Where upstream leaves the choice to luck, ours has to be one of its choices.
+        let tries = if collides(&sent.pod) { 100 } else { 1 };
+        let found = (0..tries).map(|_| differences(&sent.pod, namespace, &ours));
+        let best = found.min_by_key(Vec::len).unwrap();
+        assert_eq!(best, [""; 0], "{}", folder.display());
         pods += 1;
         targets += ours.len();
     }
