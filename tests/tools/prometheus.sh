@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds slim prometheus and promtool from their Go module into .cache/tools/prometheus-vVERSION/ of the repository.
+# Builds slim prometheus and promtool into .cache/tools/prometheus-vVERSION/ of the repository, from the Go module in
+# prometheus/VERSION/.
 #
 #   tests/tools/prometheus.sh VERSION     such as 3.13.5; the tests use those of prometheus.versions
 #
@@ -13,28 +14,37 @@ version=${1:-}
 minor=${BASH_REMATCH[1]}
 # Release 3.MINOR.PATCH is the module version v0.3MINOR.PATCH, MINOR in two digits.
 module_version=$(printf 'v0.3%02d.%d' "$minor" "${BASH_REMATCH[2]}")
+upstream=github.com/prometheus/prometheus
+module=$tests_tools/prometheus/$version
+grep -Eqs "^[[:space:]]$upstream $module_version( |\$)" "$module/go.mod" ||
+  fail "$module/go.mod has to require $upstream $module_version: docs/testing.md says how to add a version"
 
 need_go "Prometheus $version"
-export CGO_ENABLED=0
+# Static binaries, and no go.work of a parent has a say.
+export CGO_ENABLED=0 GOWORK=off
 
 # Without the stamped version, --version and prometheus_build_info would be empty.
 stamped=github.com/prometheus/common/version
 ldflags="-s -w -X $stamped.Version=$version -X $stamped.Revision=$module_version -X $stamped.Branch=module"
-flags=(-trimpath -tags netgo,remove_all_sd -ldflags "$ldflags")
+flags=(-mod=readonly -trimpath -buildvcs=false -tags netgo,remove_all_sd -ldflags "$ldflags")
 
 build() {
-  # From a directory outside any module, so that no go.mod or go.work of a parent has a say.
-  local download source
-  download=$(cd "$1" && GOWORK=off GO111MODULE=on go mod download -json "github.com/prometheus/prometheus@$module_version") ||
-    fail "the module of Prometheus $version cannot be downloaded: $download"
-  source=$(sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p' <<<"$download")
-
-  # The module cache is read-only. The build has to complete go.sum, and whoever cleans up after an interrupt to delete it.
-  cp -R --no-preserve=mode "$source" "$1/source"
-  # Which discoveries are compiled in: a choice of tags since 3.10, one list before; minimum.go stays.
-  ((minor >= 10)) || rm "$1/source/plugins/plugins.go"
-  # The module ships a go.work that names directories which are not in it.
-  (cd "$1/source" && GOWORK=off go build -mod=mod "${flags[@]}" -o "$1/bin/" ./cmd/prometheus ./cmd/promtool)
+  # Which discoveries are compiled in: a choice of tags since 3.10, one list before; minimum.go stays. The module cache is
+  # read-only, so then a copy without the list replaces the module.
+  if ((minor < 10)); then
+    local source
+    source=$(go -C "$module" mod download "$upstream" && go -C "$module" list -mod=readonly -m -f '{{.Dir}}' "$upstream") ||
+      fail "the module of Prometheus $version cannot be downloaded: the lines above say why"
+    # With its modes, whoever cleans up after an interrupt could not delete it.
+    cp -R --no-preserve=mode "$source" "$1/source"
+    rm "$1/source/plugins/plugins.go"
+    cp "$module/go.mod" "$module/go.sum" "$1"
+    go mod edit -replace "$upstream=$1/source" "$1/go.mod"
+    flags+=(-modfile "$1/go.mod")
+  fi
+  go -C "$module" build "${flags[@]}" -o "$1/bin/" "$upstream/cmd/prometheus" "$upstream/cmd/promtool" ||
+    fail "Prometheus $version cannot be built: the lines above say why"
 }
 
-build_once "prometheus-v$version" "prometheus and promtool $version" "$version CGO_ENABLED=$CGO_ENABLED ${flags[*]}" prometheus promtool
+sources=$(cat "$module/go.mod" "$module/go.sum" | sha256sum)
+build_once "prometheus-v$version" "prometheus and promtool $version" "${sources%% *} CGO_ENABLED=$CGO_ENABLED ${flags[*]}" prometheus promtool
