@@ -17,6 +17,7 @@ use control_plane::https::until;
 use control_plane::injector::{CONFIGURATIONS, asking_pod, pods};
 use node::installation::NAMESPACE;
 use node::receiver::Receiver;
+use node::settings::Family;
 use node::watch::Watch;
 use node::workloads::{namespace, pod, template, workload};
 use node::{Node, list, told};
@@ -209,7 +210,7 @@ async fn the_removal_leaves_pods_as_they_are(node: &Node, directory: &Path, pod:
 
 #[tokio::test]
 async fn it_is_installed_works_without_a_controller_and_is_removed_without_a_trace_in_running_pods() {
-    let node = Node::start().await;
+    let node = Node::start(Family::V4).await;
     let began = Instant::now();
     let directory = node.install("overlays/self-managed").await;
     told("kubectl apply -k, until both Deployments are up", began);

@@ -44,7 +44,7 @@ use crate::control_plane::https::{PATIENCE, until};
 use crate::control_plane::leash::Leash;
 use crate::control_plane::{ControlPlane, tool};
 use receiver::Receiver;
-use settings::NODE_IP;
+use settings::{Family, NODE_IP};
 use watch::Watch;
 
 /// First process of the namespaces.
@@ -71,6 +71,7 @@ done
 pub(crate) struct Node {
     pub(crate) plane: ControlPlane,
     pub(crate) receiver: Receiver,
+    family: Family,
     /// Its first process, as this process sees it.
     init: u32,
     processes: Vec<Leash>,
@@ -85,7 +86,7 @@ impl Node {
         static SHARED: OnceCell<Node> = OnceCell::const_new();
         let start = async || {
             let began = Instant::now();
-            let node = Self::start().await;
+            let node = Self::start(Family::V4).await;
             webhook::install(&node, objects).await;
             told(INSTALLED, began);
             node
@@ -96,7 +97,7 @@ impl Node {
     }
 
     /// One without promsidecar, for the only test of its binary.
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(family: Family) -> Self {
         static TRIED: AtomicBool = AtomicBool::new(false);
         let began = Instant::now();
         let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -112,9 +113,9 @@ impl Node {
         let prefix = format!("node-{}-", std::process::id());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(root).unwrap().keep();
         let cleaners = [Leash::directory(&directory), Leash::cleaner(REMOVE_CGROUPS, [&cgroup])];
-        let (namespaces, init) = start_namespaces(&directory, &cgroup).await;
+        let (namespaces, init) = start_namespaces(&directory, &cgroup, family).await;
         enter(init);
-        let inside = Inside { init, directory: directory.clone() };
+        let inside = Inside { init, family, directory: directory.clone() };
         let mut processes = vec![namespaces, inside.start_containerd()];
         // The control plane needs some seconds, and so do the images. The thread begins where this one is.
         let import = std::thread::spawn(move || {
@@ -125,7 +126,7 @@ impl Node {
         let inside = import.join().expect("the images are imported");
         processes.push(inside.start_kubelet(&plane, &cgroup));
         let receiver = Receiver::start(&directory);
-        let node = Self { plane, receiver, init, processes, directory, _cleaners: cleaners };
+        let node = Self { plane, receiver, family, init, processes, directory, _cleaners: cleaners };
         node.ready().await;
         told("a cluster with a node, from nothing", began);
         node
@@ -199,7 +200,7 @@ pub(crate) fn cgroup(process: u32) -> String {
 }
 
 /// Makes the namespaces; gives their first process, as it is seen from here.
-async fn start_namespaces(directory: &Path, cgroup: &str) -> (Leash, u32) {
+async fn start_namespaces(directory: &Path, cgroup: &str, family: Family) -> (Leash, u32) {
     let (id, up) = (directory.join("unshare.pid"), directory.join("up"));
     let script = format!(
         "echo $$ >{}; exec unshare --net --mount --pid --fork --kill-child --mount-proc \"$@\"",
@@ -218,8 +219,9 @@ async fn start_namespaces(directory: &Path, cgroup: &str) -> (Leash, u32) {
         &text(&images::standin()),
         &text(&up),
     ];
+    let arguments = [&arguments.map(str::to_owned), &*family.links()].concat();
     let log = directory.join("namespaces.log");
-    let mut leash = leashed(Path::new("/bin/sh"), &arguments.map(str::to_owned), &log);
+    let mut leash = leashed(Path::new("/bin/sh"), &arguments, &log);
     let end = Instant::now() + PATIENCE;
     while !up.exists() {
         let said = || fs::read_to_string(&log).unwrap_or_default();
@@ -250,6 +252,7 @@ pub(crate) fn leashed(program: &Path, arguments: &[String], log: &Path) -> Leash
 #[derive(Debug)]
 struct Inside {
     init: u32,
+    family: Family,
     directory: PathBuf,
 }
 
@@ -281,7 +284,7 @@ impl Inside {
         let config = self.directory.join("containerd.toml");
         fs::write(&config, settings::containerd(&self.directory)).unwrap();
         fs::create_dir(self.directory.join("cni")).unwrap();
-        fs::write(self.directory.join("cni/10-node.conflist"), settings::network()).unwrap();
+        fs::write(self.directory.join("cni/10-node.conflist"), settings::network(self.family)).unwrap();
         self.start("containerd", &["--config".to_owned(), config.display().to_string()])
     }
 
@@ -318,7 +321,7 @@ impl Inside {
             format!("--root-dir={}", path("kubelet")),
             format!("--cert-dir={}", path("kubelet-certificates")),
             format!("--hostname-override={NODE}"),
-            format!("--node-ip={NODE_IP}"),
+            format!("--node-ip={}", self.family.node_ip()),
         ];
         self.start(&tool("kubelet").display().to_string(), &arguments)
     }

@@ -1,15 +1,22 @@
 # The first process of the node's namespaces: lays out what is private to them, then waits.
 #
-#   sh -c SCRIPT namespaces CGROUP STANDIN UP
+#   sh -c SCRIPT namespaces CGROUP STANDIN UP ADDRESS...
 #
 # CGROUP is the node's group below the root of every hierarchy, STANDIN waits in the end, UP is made when all is there.
 set -eu
 cgroup=$1 standin=$2 up=$3
+shift 3
 
-# The node's address, and a way to everything else: nothing here leads out.
+# The node's addresses, and a way to everything else: nothing here leads out.
 ip link set lo up
 ip link add node0 type bridge
-ip addr add 10.99.0.1/24 dev node0
+for address in "$@"; do
+  case $address in
+    # Nobody else is there to have it.
+    *:*) ip -6 addr add "$address" dev node0 nodad ;;
+    *) ip addr add "$address" dev node0 ;;
+  esac
+done
 ip link set node0 up
 ip route add default dev node0
 

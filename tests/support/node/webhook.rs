@@ -37,7 +37,7 @@ pub(crate) async fn install(node: &Node, objects: &str) {
         node.plane.api.create_namespace(namespace).await;
     }
     let (secret, ca) = certificate(node);
-    node.apply(&list(&[secret, templates(objects), deployment(), service()])).await;
+    node.apply(&list(&[secret, templates(objects), deployment(node.family.any()), service()])).await;
     let arguments =
         ["--namespace", NAMESPACE, "rollout", "status", &format!("deployment/{NAME}"), "--timeout=50s"];
     let printed = node.plane.kubectl(&arguments, "").await;
@@ -85,7 +85,8 @@ fn templates(objects: &str) -> Value {
     })
 }
 
-fn deployment() -> Value {
+/// It listens at `any`, its own port and that of its probes.
+fn deployment(any: &str) -> Value {
     let labels = json!({"app": NAME});
     let container = json!({
         "name": "webhook",
@@ -93,7 +94,8 @@ fn deployment() -> Value {
         // What the image runs, with flags.
         "args": [
             "webhook", "--templates=/templates", "--tls-cert-file=/certificate/tls.crt",
-            "--tls-key-file=/certificate/tls.key",
+            "--tls-key-file=/certificate/tls.key", format!("--listen={any}:8443"),
+            format!("--admin-listen={any}:8081"),
         ],
         "ports": [{"name": "https", "containerPort": 8443}, {"name": "admin", "containerPort": 8081}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 1},
