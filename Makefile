@@ -11,6 +11,27 @@ E2E_TESTS := $(filter e2e_%,$(TESTS))
 SLOW_TESTS := https rotation startup stress wire
 QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS) $(E2E_TESTS),$(TESTS))
 
+# `test` runs these groups side by side, JOBS at a time: most tests wait for a server. The files of a group run one after
+# another; there can be one node at a time. The control plane's are in two groups that take about as long as each other.
+JOBS := 3
+OUTAGES := $(addprefix control_plane_,controller outages rbac store)
+CONTROL_PLANE := $(filter control_plane%,$(TESTS))
+AGENTS := $(filter agent%,$(TESTS)) labels monitors promtool supervisor
+# These run after the groups, alone: floods, deadlines and memory that others would share.
+ALONE := $(SLOW_TESTS) agent_limits
+arguments = $(addprefix --test ,$1)
+group-node = $(call arguments,$(E2E_TESTS))
+group-outages = $(call arguments,$(OUTAGES))
+group-control-plane = $(call arguments,$(filter-out $(OUTAGES),$(CONTROL_PLANE)))
+group-agents = $(call arguments,$(filter-out $(ALONE),$(AGENTS)))
+# Whatever no other group has.
+group-rest = --lib --bins $(call arguments,$(filter-out $(E2E_TESTS) $(CONTROL_PLANE) $(AGENTS) $(ALONE),$(TESTS)))
+group-doc = --doc
+group-alone = --bench '*' $(call arguments,$(ALONE))
+SIDE_BY_SIDE := $(if $(filter 0,$(E2E)),,group-node) group-outages group-control-plane group-agents group-rest group-doc
+# What each group printed; it is shown when the group is done.
+LOGS := target/test-logs
+
 # How many tests of a real node there are, and the line that says that they were left out.
 COUNT_E2E = $(CARGO) test --locked --quiet $(addprefix --test ,$(E2E_TESTS)) -- --list | grep -c ': test$$'
 NOT_RUN = number=$$($(COUNT_E2E)) && echo "NOT RUN: e2e ($$number tests)"
@@ -27,13 +48,23 @@ serve: ## Keep the demo's webhook running and print a curl that works.
 	$(CARGO) run --locked --quiet -- demo --serve
 
 test: lint tools ## Everything: format, lints, documentation, all tests.
+	$(CARGO) test --locked --no-run
+	@rm -rf $(LOGS) && mkdir -p $(LOGS)
+	@failed=; \
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target $(SIDE_BY_SIDE) || failed=yes; \
+	$(MAKE) --no-print-directory group-alone || failed=yes; \
+	test -z "$$failed" || { awk "$$FAILURES" $(LOGS)/*.log; exit 1; }
 ifeq ($(E2E),0)
-	$(CARGO) test --locked --lib --bins --bench '*' $(addprefix --test ,$(filter-out $(E2E_TESTS),$(TESTS)))
-	$(CARGO) test --locked --doc
 	@$(NOT_RUN)
-else
-	$(CARGO) test --locked
 endif
+
+# No group stops at a failure, and none lends cargo the jobserver of make.
+$(SIDE_BY_SIDE) group-alone:
+	@began=$$(date +%s); \
+	env -u MAKEFLAGS $(CARGO) test --locked --no-fail-fast $($@) >$(LOGS)/$@.log 2>&1; code=$$?; \
+	cat $(LOGS)/$@.log; \
+	echo "$@: exit code $$code after $$(($$(date +%s) - began)) s"; \
+	exit $$code
 
 e2e: $(if $(filter 0,$(E2E)),,tools) ## Injected pods on a real node, with the times it takes; needs root. E2E=0 leaves them out, also of test.
 ifeq ($(E2E),0)
@@ -63,4 +94,18 @@ deny: ## Check dependencies: licences, advisories, sources.
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --locked check
 
-.PHONY: help demo serve test e2e quick lint tools golden bench deny
+# What is said in the end: the tests that failed, and what to run again.
+define FAILURES
+BEGIN { print "\nFAILED; all that was printed is in $(LOGS):" }
+FNR == 1 { group = FILENAME; sub(".*/", "", group); sub("[.]log$$", "", group) }
+/^ +Running / { file = $$2 == "unittests" ? $$3 : $$2 }
+/^ +Doc-tests / { file = "documentation" }
+/^test .* [.][.][.] FAILED$$/ { sub("^test ", ""); sub(" [.][.][.] FAILED$$", ""); print "  " file ": " $$0 }
+/^ +process didn.t exit successfully/ { print "  " $$0 }
+/^error: [0-9]+ targets? failed/ { next }
+/^error: test failed, to rerun pass/ { gsub("`", ""); sub(".* pass ", ""); print "  again: cargo test --locked " $$0; next }
+/^error/ { print "  " group ": " $$0 }
+endef
+export FAILURES
+
+.PHONY: help demo serve test e2e quick lint tools golden bench deny group-alone $(SIDE_BY_SIDE)

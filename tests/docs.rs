@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::reason::{Reason, TABLE};
@@ -286,6 +287,36 @@ fn every_make_target_that_is_named_exists() {
     }
     let missing: Vec<_> = named.iter().filter(|target| !targets.contains(target.as_str())).collect();
     assert!(missing.is_empty(), "the Makefile has no {missing:?}, only {targets:?}");
+}
+
+#[test]
+fn make_test_runs_every_test_file_exactly_once() {
+    let files = fs::read_dir(root().join("tests")).expect("a folder can be listed");
+    let files = files.map(|entry| entry.expect("a folder can be listed").path());
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let names = rust.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let mut expected: Vec<String> = names.collect();
+    expected.sort();
+    for (e2e, left_out) in [("", "nothing"), ("0", "e2e_")] {
+        let mut make = Command::new("make");
+        make.args(["--dry-run", "test"]).current_dir(root()).env("E2E", e2e);
+        // Of the make that runs this test.
+        for inherited in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+            make.env_remove(inherited);
+        }
+        let printed = make.output().expect("make is installed");
+        let printed = String::from_utf8(printed.stdout).expect("text");
+        let groups = printed.lines().filter(|line| line.contains("cargo test --locked --no-fail-fast"));
+        let words: Vec<&str> = groups.flat_map(str::split_whitespace).collect();
+        let tests = words.windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1].to_owned());
+        let mut tests: Vec<String> = tests.collect();
+        tests.sort();
+        expected.retain(|name| !name.starts_with(left_out));
+        assert_eq!(tests, expected, "E2E={e2e}: {printed}");
+        for one in ["--lib", "--bins", "--bench", "--doc"] {
+            assert_eq!(words.iter().filter(|word| **word == one).count(), 1, "{one}: {printed}");
+        }
+    }
 }
 
 /// The anchor that a heading gets.

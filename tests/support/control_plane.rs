@@ -30,7 +30,7 @@ pub(crate) mod workloads;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -205,18 +205,19 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!(".cache/tools/kubernetes-{version}/{name}"))
 }
 
-/// Ports that nothing listens on. They lie below those that the kernel gives to whoever asks for any, and each process
-/// begins elsewhere, so that nobody takes one before it is used.
+/// Ports that nothing listens on. They lie below those that the kernel gives to whoever asks for any. Test processes run
+/// side by side, and a server takes a while until it listens: a socket of another protocol keeps the port for this process.
 fn free_ports<const N: usize>() -> [u16; N] {
-    static TAKEN: Mutex<u16> = Mutex::new(0);
-    let mut taken = TAKEN.lock().unwrap();
+    static KEPT: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap();
     let begin = 10_000 + u16::try_from(std::process::id() % 1_000).expect("it is below 1000") * 20;
-    // After those that this process has taken, which need not listen yet.
-    let ports = begin.max(*taken + 1)..32_000;
-    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let found = std::array::from_fn(|_| free.next().expect("some port is free"));
-    *taken = found[N - 1];
-    found
+    let mut free = (begin..32_000).filter(|port| {
+        let socket = UdpSocket::bind(("127.0.0.1", *port));
+        let is_free = socket.is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        kept.extend(socket);
+        is_free
+    });
+    std::array::from_fn(|_| free.next().expect("some port is free"))
 }
 
 /// Keys and tokens, for as long as the control plane lives.
