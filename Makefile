@@ -18,11 +18,11 @@ OUTAGES := $(addprefix control_plane_,controller outages rbac store)
 CONTROL_PLANE := $(filter control_plane%,$(TESTS))
 AGENTS := $(filter agent%,$(TESTS)) labels monitors promtool supervisor
 # These run after the groups, alone: floods, deadlines and memory that others would share.
-ALONE := $(SLOW_TESTS) agent_limits
+ALONE := $(SLOW_TESTS) agent_limits control_plane_lease $(if $(filter 0,$(E2E)),,e2e_termination)
 arguments = $(addprefix --test ,$1)
-group-node = $(call arguments,$(E2E_TESTS))
+group-node = $(call arguments,$(filter-out $(ALONE),$(E2E_TESTS)))
 group-outages = $(call arguments,$(OUTAGES))
-group-control-plane = $(call arguments,$(filter-out $(OUTAGES),$(CONTROL_PLANE)))
+group-control-plane = $(call arguments,$(filter-out $(ALONE) $(OUTAGES),$(CONTROL_PLANE)))
 group-agents = $(call arguments,$(filter-out $(ALONE),$(AGENTS)))
 # Whatever no other group has.
 group-rest = --lib --bins $(call arguments,$(filter-out $(E2E_TESTS) $(CONTROL_PLANE) $(AGENTS) $(ALONE),$(TESTS)))
