@@ -156,7 +156,7 @@ pub(crate) fn service_names(own: &str) -> Vec<String> {
     ["", ".cluster.local"].map(|end| format!("promsidecar-webhook.{own}.svc{end}")).to_vec()
 }
 
-/// What `docs/cli.md` says about permissions, for a controller.
+/// What `docs/security.md` says about permissions, for a controller.
 pub(crate) async fn grant(installation: &Installation, account: &str) {
     let Installation { plane, own, app } = installation;
     let registration = format!("promsidecar-{app}");
@@ -165,6 +165,8 @@ pub(crate) async fn grant(installation: &Installation, account: &str) {
     let everywhere = [
         rule("monitoring.coreos.com", "prometheusagents", &watch, &[]),
         rule("monitoring.coreos.com", "prometheusagents/status", &["patch"], &[]),
+        rule("monitoring.coreos.com", "podmonitors", &watch, &[]),
+        rule("monitoring.coreos.com", "podmonitors/status", &["patch"], &[]),
         rule("", "namespaces", &watch, &[]),
         rule("", "pods", &watch, &[]),
         rule("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"], &[]),

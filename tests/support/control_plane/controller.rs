@@ -25,6 +25,9 @@ pub(crate) const OWN_NAMESPACE: &str = "promsidecar-system";
 pub(crate) const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/promsidecar-system/leases/promsidecar-controller";
 const MONITORING: &str = "/apis/monitoring.coreos.com/v1";
+/// The definition of `PodMonitor`s.
+const DEFINITION: &str =
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/podmonitors.monitoring.coreos.com";
 /// Reconciled and Available, with reasons, of a template that is in force.
 pub(crate) const GOOD: [[&str; 2]; 2] = [["True", "Delivered"], ["True", "Published"]];
 
@@ -115,9 +118,18 @@ pub(crate) fn monitors(namespace: &str) -> String {
 /// What a template renders to for the pods of a namespace, with every monitor and namespace as the API server has them.
 pub(crate) async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> String {
     let mut all = Monitors::default();
-    let listed = plane.api.send("GET", &format!("{MONITORING}/podmonitors"), &Value::Null).await;
-    // The kind need not be known.
-    for mut object in listed.body["items"].as_array().cloned().unwrap_or_default() {
+    // The kind need not be known; one that is takes a while until it is served again after a restart.
+    let listed = if plane.api.send("GET", DEFINITION, &Value::Null).await.status == 200 {
+        let path = format!("{MONITORING}/podmonitors");
+        until("PodMonitors are served", || async {
+            plane.api.send("GET", &path, &Value::Null).await.status == 200
+        })
+        .await;
+        plane.api.list(&path).await
+    } else {
+        Vec::new()
+    };
+    for mut object in listed {
         // An item of a list need not say what it is.
         object["apiVersion"] = json!(podmonitor::API_VERSION);
         object["kind"] = json!(podmonitor::KIND);
