@@ -161,15 +161,17 @@ fn template_fields() -> String {
          application; upstream's documentation says what it means. A field that has no effect is reported by\n\
          `promsidecar validate`, never rejected: only what would change the pod's security or stop the agent is a violation.\n\n\
          - *honoured*: it does what it does upstream, in the form that a sidecar needs.\n\
+         - *modified*: it does most of that, with the difference given.\n\
          - *ignored*: it has no effect, for the reason given.\n\
          - *not yet*: it has no effect in this version.\n\n\
          This file is made from the table in `src/template/api/fields.rs`; `make golden` writes it.\n\n\
-         | field | verdict | why |\n\
+         | field | verdict | what differs |\n\
          | --- | --- | --- |\n",
     );
     for field in &FIELDS {
         let (verdict, why) = match field.verdict {
             Verdict::Honoured => ("honoured", ""),
+            Verdict::Modified(how) => ("modified", how),
             Verdict::Ignored(why) => ("ignored", why),
             Verdict::NotYet(why) => ("not yet", why),
         };

@@ -8,7 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
-use super::prometheus::{Authorization, Global, Limits, Relabel, RemoteWrite, Runtime, Tls};
+use super::prometheus::{
+    Authorization, Global, Limits, Otlp, Relabel, RemoteWrite, Runtime, Storage, Tls, Tracing,
+};
 use super::quantity::Quantity;
 use super::version::Version;
 use super::violation::{Violation, Warning};
@@ -149,6 +151,8 @@ pub struct Agent {
     pub fixed_port: bool,
     /// Whether the job over the agent's own metrics is rendered.
     pub self_monitor: bool,
+    /// Path of these metrics, where it is not the usual one.
+    pub metrics_path: Option<String>,
     /// The template's own resources, empty where it states none. Requests never exceed limits.
     pub resources: Resources,
     /// `containers[prometheus].env`, whole `EnvVar` objects; no names of ours, no `LD_*`.
@@ -186,6 +190,12 @@ pub struct ConfigParts {
     pub global: Global,
     /// `runtime`.
     pub runtime: Option<Runtime>,
+    /// `storage`.
+    pub storage: Option<Storage>,
+    /// `otlp`.
+    pub otlp: Option<Otlp>,
+    /// `tracing`.
+    pub tracing: Option<Tracing>,
     /// `remote_write` with the template's relabelings.
     pub remote_write: Vec<RemoteWrite>,
     /// Limits that upstream writes on every job.

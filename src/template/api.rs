@@ -11,11 +11,13 @@ use serde::Deserialize;
 pub mod fields;
 pub mod http;
 pub mod pod;
+pub mod process;
 pub mod read;
 pub mod remote_write;
 
 use http::{Authorization, RelabelConfig, TlsConfig};
 use pod::{Container, Resources, StorageSpec, Volume, VolumeMount};
+use process::{OtlpConfig, TracingConfig, TsdbSpec, Web};
 use remote_write::RemoteWriteSpec;
 
 /// `spec` of a `PrometheusAgent`: the fields that are used. Names are upstream's.
@@ -35,6 +37,8 @@ pub struct PrometheusAgentSpec {
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
     pub volume_mounts: Vec<VolumeMount>,
+    pub secrets: Vec<String>,
+    pub config_maps: Vec<String>,
     pub additional_args: Vec<Argument>,
 
     pub scrape_interval: Option<String>,
@@ -48,14 +52,19 @@ pub struct PrometheusAgentSpec {
     pub remote_write_receiver_message_versions: Vec<String>,
     #[serde(rename = "enableOTLPReceiver")]
     pub enable_otlp_receiver: Option<bool>,
-    /// Presence alone switches the receiver on.
-    pub otlp: Option<Opaque>,
+    pub otlp: Option<OtlpConfig>,
+    pub external_url: Option<String>,
+    pub route_prefix: Option<String>,
+    pub web: Option<Web>,
     /// Read for its type alone: the agent listens on loopback whatever the template says.
     pub listen_local: Option<bool>,
     pub log_level: Option<String>,
     pub log_format: Option<String>,
     pub wal_compression: Option<bool>,
+    pub tsdb: Option<TsdbSpec>,
     pub runtime: Option<Runtime>,
+    pub tracing_config: Option<TracingConfig>,
+    pub scrape_failure_log_file: Option<String>,
     pub name_validation_scheme: Option<String>,
     pub name_escaping_scheme: Option<String>,
     #[serde(rename = "convertClassicHistogramsToNHCB")]
@@ -91,17 +100,6 @@ pub struct PrometheusAgentSpec {
     pub service_monitor_namespace_selector: Option<LabelSelector>,
 
     pub remote_write: Vec<RemoteWriteSpec>,
-}
-
-/// An object of which only the presence matters yet.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Opaque;
-
-impl<'de> Deserialize<'de> for Opaque {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Values rather than `IgnoredAny`: what is ignored on purpose is not unknown.
-        BTreeMap::<String, serde_json::Value>::deserialize(deserializer).map(|_| Self)
-    }
 }
 
 /// `metav1.LabelSelector`. Absent selects nothing, empty selects everything.

@@ -7,6 +7,8 @@ use super::validate::text;
 use super::version::{Capability, Version};
 use super::violation::{Findings, Path, Rule};
 
+mod web;
+
 /// Flags that promsidecar sets or that fields of the template set; `additionalArgs` may name none of them, nor their `no-`
 /// form (upstream's rule).
 pub const MANAGED_FLAGS: [&str; 22] = [
@@ -52,6 +54,8 @@ pub struct Flags {
     pub args: Vec<String>,
     /// Whether the agent receives samples from the application.
     pub receives: bool,
+    /// Path of the agent's own metrics, where it is not the usual one.
+    pub metrics_path: Option<String>,
 }
 
 /// Makes the template's flags.
@@ -69,10 +73,13 @@ pub fn flags(spec: &PrometheusAgentSpec, version: Version, findings: &mut Findin
         Some(false) => args.push("--no-storage.agent.wal-compression".to_owned()),
         None => {}
     }
+    web::web(spec, &root, &mut args, findings);
+    let of_fields = args.clone();
     for (index, argument) in spec.additional_args.iter().enumerate() {
-        args.extend(additional(argument, &root.key("additionalArgs").index(index), findings));
+        args.extend(additional(argument, &of_fields, &root.key("additionalArgs").index(index), findings));
     }
-    Flags { args, receives }
+    let prefix = web::prefix(spec).map(|prefix| prefix.trim_matches('/')).filter(|prefix| !prefix.is_empty());
+    Flags { args, receives, metrics_path: prefix.map(|prefix| format!("/{prefix}/metrics")) }
 }
 
 /// Upstream's defaults are Prometheus' own and need no flag.
@@ -165,9 +172,17 @@ pub(super) fn message(version: &str) -> Option<&'static str> {
     }
 }
 
-fn additional(argument: &Argument, path: &Path, findings: &mut Findings) -> Option<String> {
+/// One of `additionalArgs`, which may repeat no flag of ours and none `of_fields`, nor their `no-` form.
+fn additional(
+    argument: &Argument,
+    of_fields: &[String],
+    path: &Path,
+    findings: &mut Findings,
+) -> Option<String> {
     let name = argument.name.as_str();
     let path_of_name = path.key("name");
+    let positive = name.strip_prefix("no-").unwrap_or(name);
+    let is_set = of_fields.iter().any(|flag| flag_name(flag) == positive);
     let rule = if name.is_empty()
         || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
         || name.starts_with('-')
@@ -176,7 +191,7 @@ fn additional(argument: &Argument, path: &Path, findings: &mut Findings) -> Opti
             rule: "is not the name of a flag: letters, digits, dots, hyphens, no leading dashes",
             fix: "write the name without dashes and the value in its own field",
         })
-    } else if MANAGED_FLAGS.contains(&name.strip_prefix("no-").unwrap_or(name)) {
+    } else if MANAGED_FLAGS.contains(&positive) || is_set {
         Some(Rule::Other {
             rule: "is a flag that promsidecar or another field of the template sets",
             fix: "remove it; use the template's field for it where there is one",
@@ -200,6 +215,11 @@ fn additional(argument: &Argument, path: &Path, findings: &mut Findings) -> Opti
             Some(format!("--{name}={value}"))
         }
     }
+}
+
+/// Name of a complete flag.
+fn flag_name(flag: &str) -> &str {
+    flag.trim_start_matches('-').split('=').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -245,6 +265,19 @@ mod tests {
                 "--web.max-connections=5",
             ]
         );
+        let (web, violations) = make(
+            json!({
+                "web": {"pageTitle": "shop", "maxConnections": 7}, "routePrefix": "/agent/",
+                "additionalArgs": [{"name": "web.max-connections", "value": "5"}],
+            }),
+            Version::new(3, 3, 0),
+        );
+        assert_eq!(violations, ["spec.additionalArgs[0].name"]);
+        assert_eq!(
+            web.args,
+            ["--web.page-title=shop", "--web.max-connections=7", "--web.route-prefix=/agent/"]
+        );
+        assert_eq!(web.metrics_path.as_deref(), Some("/agent/metrics"));
         let (none, _) = make(json!({"logLevel": "info", "logFormat": "logfmt"}), Version::new(3, 4, 0));
         assert_eq!(none, Flags::default());
     }

@@ -11,6 +11,10 @@ use serde_saphyr::{DoubleQuoted, FlowSeq};
 
 use super::duration::PromDuration;
 
+mod process;
+
+pub use process::{Otlp, Storage, Tracing, Tsdb};
+
 /// The file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Config {
@@ -18,8 +22,14 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
     pub scrape_configs: Vec<ScrapeConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_write: Vec<RemoteWrite>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Otlp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 /// `global`.
@@ -32,6 +42,8 @@ pub struct Global {
     pub external_labels: BTreeMap<String, String>,
     #[serde(flatten)]
     pub limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrape_failure_log_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric_name_validation_scheme: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +152,7 @@ pub struct FileSd {
 pub struct Flow(pub Vec<String>);
 
 impl Flow {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -30,8 +30,11 @@ pub fn config(agent: &Agent, namespace: &str, monitors: &Selection) -> Config {
     Config {
         global,
         runtime: agent.config.runtime.clone(),
+        storage: agent.config.storage.clone(),
         remote_write: agent.config.remote_write.iter().map(|write| with_identity(write, &identity)).collect(),
         scrape_configs,
+        otlp: agent.config.otlp.clone(),
+        tracing: agent.config.tracing.clone(),
     }
 }
 

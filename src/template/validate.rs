@@ -22,7 +22,9 @@ pub(crate) mod credentials;
 pub(crate) mod global;
 pub(crate) mod http;
 mod object;
+mod objects;
 pub(crate) mod pod;
+mod process;
 pub(crate) mod re2;
 pub(crate) mod relabel;
 mod remote_write;
@@ -72,6 +74,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
     let legacy = global::legacy_names(spec);
     let mut needs = Needs::default();
     let remote_write = remote_write::remote_writes(&spec.remote_write, version, legacy, &mut needs, findings);
+    let tracing = process::tracing(spec.tracing_config.as_ref(), &mut needs, findings);
     let extras = pod::extras(spec, !needs.secret_env.is_empty(), findings);
     let resources = container_resources(spec, &extras, findings);
     let (wal_size_limit, wal_medium) = resources::storage(spec.storage.as_ref(), findings);
@@ -81,9 +84,14 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         global::external_labels(spec, &template.id, &env_names(&extras), legacy, findings);
     let (limits, job_limits, derived) = global::limits(spec, version, resources.memory_limit(), findings);
     global.limits = limits;
+    global.scrape_failure_log_file =
+        process::failure_log(spec.scrape_failure_log_file.as_deref(), extras.writable(), findings);
     selectors(spec, findings);
     let config = ConfigParts {
         runtime: go_gc(spec, findings),
+        storage: process::storage(spec, findings),
+        otlp: process::otlp(spec, version, findings),
+        tracing,
         remote_write,
         job_limits,
         honor_timestamps: spec.override_honor_timestamps.filter(|r#override| *r#override).map(|_| false),
@@ -113,6 +121,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         flags: flags.args,
         fixed_port: chosen.self_monitor || flags.receives,
         self_monitor: chosen.self_monitor,
+        metrics_path: flags.metrics_path,
         resources,
         env: extras.env,
         volume_mounts: extras.volume_mounts,

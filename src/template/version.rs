@@ -86,13 +86,20 @@ impl fmt::Display for Version {
 #[expect(missing_docs, reason = "each variant is described by its row in CAPABILITIES")]
 pub enum Capability {
     RoundRobinDns,
+    OtlpKeepIdentifying,
     MetadataFromSeries,
     NameEscapingScheme,
     ConvertClassicHistograms,
+    OtlpConvertHistograms,
+    OtlpNoTranslation,
     AlwaysScrapeClassicHistograms,
     AzureSystemIdentity,
+    OtlpPromoteAll,
+    OtlpPromoteScope,
+    OtlpWithoutSuffixes,
     AzureWorkloadIdentity,
     ScrapeNativeHistograms,
+    OtlpLabelUnderscores,
     AzureScope,
     Sigv4ExternalId,
     AutoReloadFlag,
@@ -110,15 +117,26 @@ pub struct CapabilityRow {
 }
 
 /// Every version gate, by version. What 3.0 can do needs no row.
-pub const CAPABILITIES: [CapabilityRow; 11] = [
+pub const CAPABILITIES: [CapabilityRow; 18] = [
     row(Capability::RoundRobinDns, 1, "remote_write.round_robin_dns"),
+    row(Capability::OtlpKeepIdentifying, 1, "otlp.keep_identifying_resource_attributes"),
     row(Capability::MetadataFromSeries, 4, "remote write 2.0 without --enable-feature=metadata-wal-records"),
     row(Capability::NameEscapingScheme, 4, "global.metric_name_escaping_scheme"),
     row(Capability::ConvertClassicHistograms, 4, "global.convert_classic_histograms_to_nhcb"),
+    row(Capability::OtlpConvertHistograms, 4, "otlp.convert_histograms_to_nhcb"),
+    row(Capability::OtlpNoTranslation, 4, "otlp.translation_strategy: NoTranslation"),
     row(Capability::AlwaysScrapeClassicHistograms, 5, "global.always_scrape_classic_histograms"),
     row(Capability::AzureSystemIdentity, 5, "azuread.managed_identity without client_id"),
+    row(
+        Capability::OtlpPromoteAll,
+        5,
+        "otlp.promote_all_resource_attributes, otlp.ignore_resource_attributes",
+    ),
+    row(Capability::OtlpPromoteScope, 6, "otlp.promote_scope_metadata"),
+    row(Capability::OtlpWithoutSuffixes, 6, "otlp.translation_strategy: UnderscoreEscapingWithoutSuffixes"),
     row(Capability::AzureWorkloadIdentity, 7, "azuread.workload_identity"),
     row(Capability::ScrapeNativeHistograms, 8, "global.scrape_native_histograms"),
+    row(Capability::OtlpLabelUnderscores, 8, "otlp.label_name_*"),
     row(Capability::AzureScope, 9, "azuread.scope"),
     row(Capability::Sigv4ExternalId, 11, "sigv4.external_id"),
     row(Capability::AutoReloadFlag, 12, "--config.auto-reload"),

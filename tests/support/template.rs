@@ -58,7 +58,9 @@ fn container() -> Value {
             }},
         ],
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch", "readOnly": false}],
-        "additionalArgs": [{"name": "web.max-connections", "value": "5"}],
+        "secrets": ["whole"],
+        "configMaps": ["whole.map"],
+        "additionalArgs": [{"name": "storage.agent.checkpoint-batch-size", "value": "500"}],
     })
 }
 
@@ -67,7 +69,26 @@ fn prometheus() -> Value {
         "matchLabels": {"a": "b"},
         "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}],
     });
-    json!({
+    let process = json!({
+        "otlp": {
+            "promoteAllResourceAttributes": true, "ignoreResourceAttributes": ["a"], "promoteResourceAttributes": [],
+            "translationStrategy": "NoUTF8EscapingWithSuffixes", "keepIdentifyingResourceAttributes": true,
+            "convertHistogramsToNHCB": true, "promoteScopeMetadata": true,
+            "labelNameUnderscoreSanitization": false, "labelNamePreserveMultipleUnderscores": false,
+        },
+        "externalUrl": "https://agents.example.com/shop",
+        "routePrefix": "/shop",
+        "web": {"pageTitle": "shop", "maxConnections": 5, "tlsConfig": {}, "httpConfig": {}},
+        "tsdb": {
+            "outOfOrderTimeWindow": "10m", "staleSeriesCompactionThreshold": "500m", "chunkEncoding": {"floats": "Xor"},
+        },
+        "tracingConfig": {
+            "clientType": "HTTP", "endpoint": "traces.example.com:4318", "samplingFraction": "0.25", "insecure": false,
+            "headers": {"X-Scope-OrgID": "team-a"}, "compression": "Gzip", "timeout": "5s", "tlsConfig": tls(),
+        },
+        "scrapeFailureLogFile": "failures.log",
+    });
+    let mut spec = json!({
         "scrapeInterval": "30s",
         "scrapeTimeout": "10s",
         "scrapeProtocols": ["OpenMetricsText1.0.0", "PrometheusText0.0.4"],
@@ -78,7 +99,6 @@ fn prometheus() -> Value {
         "enableRemoteWriteReceiver": true,
         "remoteWriteReceiverMessageVersions": ["V2.0"],
         "enableOTLPReceiver": true,
-        "otlp": {"promoteResourceAttributes": ["a"]},
         "listenLocal": false,
         "logLevel": "debug",
         "logFormat": "json",
@@ -106,6 +126,21 @@ fn prometheus() -> Value {
         "podMonitorNamespaceSelector": labels,
         "serviceMonitorSelector": labels,
         "serviceMonitorNamespaceSelector": labels,
+    });
+    let members = spec.as_object_mut().expect("a spec is an object");
+    members.extend(process.as_object().expect("a part is an object").clone());
+    spec
+}
+
+fn tls() -> Value {
+    json!({
+        "ca": {"configMap": key("ca.crt")},
+        "cert": {"secret": key("tls.crt")},
+        "keySecret": key("tls.key"),
+        "serverName": "metrics.internal",
+        "insecureSkipVerify": false,
+        "minVersion": "TLS12",
+        "maxVersion": "TLS13",
     })
 }
 
@@ -131,15 +166,7 @@ fn limits() -> Value {
 
 fn remote_write() -> Value {
     let id = "2b2e2f0c-8f0c-4a55-8d4e-0f7a6c1d9e3b";
-    let tls = json!({
-        "ca": {"configMap": key("ca.crt")},
-        "cert": {"secret": key("tls.crt")},
-        "keySecret": key("tls.key"),
-        "serverName": "metrics.internal",
-        "insecureSkipVerify": false,
-        "minVersion": "TLS12",
-        "maxVersion": "TLS13",
-    });
+    let tls = tls();
     json!([
         {
             "url": "https://a.example.com/write",

@@ -9,6 +9,8 @@ use serde_json::Value;
 pub enum Verdict {
     /// It does what it does upstream, in the form that an agent beside an application needs.
     Honoured,
+    /// It does most of that, with this difference.
+    Modified(&'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
     /// It has no effect in this version.
@@ -24,17 +26,17 @@ pub struct Field {
     pub verdict: Verdict,
 }
 
-use Verdict::{Honoured, Ignored, NotYet};
+use Verdict::{Honoured, Ignored, Modified, NotYet};
 
 const WORKLOAD: &str = "there is no workload of the agent's own: it runs in the application's pods";
 const PODS_OWN: &str = "belongs to the application's pod";
 const SECURITY: &str =
     "the agent's container has a fixed security context that satisfies Pod Security restricted";
 const SHARDING: &str = "one agent scrapes one pod: there is nothing to shard";
-const LOOPBACK: &str = "the agent listens on the pod's loopback only and serves itself alone";
 const NOT_ABOUT_PODS: &str = "selects targets that are not the agent's own pod";
 const SERVICES: &str = "ServiceMonitors are not rendered in this version";
-const UNRENDERED: &str = "is not rendered in this version";
+const MOUNTED: &str =
+    "from the pod's own namespace, and optional: an absent object would hold back the application";
 
 /// Every field, in upstream's documentation order of meaning: deployment, pod, Prometheus, selection.
 pub const FIELDS: [Field; 104] = [
@@ -61,8 +63,8 @@ pub const FIELDS: [Field; 104] = [
     field("initContainers", Ignored("foreign containers are not added to the application's pod")),
     field("volumes", Honoured),
     field("volumeMounts", Honoured),
-    field("secrets", NotYet("is not mounted in this version; use volumes and volumeMounts")),
-    field("configMaps", NotYet("is not mounted in this version; use volumes and volumeMounts")),
+    field("secrets", Modified(MOUNTED)),
+    field("configMaps", Modified(MOUNTED)),
     field("securityContext", Ignored(SECURITY)),
     field("imagePullSecrets", Ignored("pull secrets belong to the application's pod or its service account")),
     field("additionalArgs", Honoured),
@@ -92,17 +94,25 @@ pub const FIELDS: [Field; 104] = [
     field("enableRemoteWriteReceiver", Honoured),
     field("remoteWriteReceiverMessageVersions", Honoured),
     field("enableOTLPReceiver", Honoured),
-    field("otlp", NotYet("switches the OTLP receiver on; its settings are not rendered in this version")),
-    field("externalUrl", Ignored(LOOPBACK)),
-    field("routePrefix", Ignored(LOOPBACK)),
+    field("otlp", Honoured),
+    field("externalUrl", Honoured),
+    field("routePrefix", Honoured),
     field("logLevel", Honoured),
     field("logFormat", Honoured),
-    field("web", Ignored(LOOPBACK)),
+    field(
+        "web",
+        Modified("pageTitle and maxConnections; TLS and HTTP settings are for servers that others reach"),
+    ),
     field("walCompression", Honoured),
-    field("tsdb", NotYet(UNRENDERED)),
+    field("tsdb", Modified("outOfOrderTimeWindow; the rest shapes blocks, of which agents keep none")),
     field("runtime", Honoured),
-    field("tracingConfig", NotYet(UNRENDERED)),
-    field("scrapeFailureLogFile", NotYet(UNRENDERED)),
+    field("tracingConfig", Modified("TLS files come from Secrets and ConfigMaps, not from paths")),
+    field(
+        "scrapeFailureLogFile",
+        Modified(
+            "a name without a directory goes to standard output, where the kubelet rotates it; a path has to be writable",
+        ),
+    ),
     field("nameValidationScheme", Honoured),
     field("nameEscapingScheme", Honoured),
     field("convertClassicHistogramsToNHCB", Honoured),
@@ -165,7 +175,7 @@ impl Field {
             _ => false,
         };
         match self.verdict {
-            Honoured => None,
+            Honoured | Modified(_) => None,
             Ignored(why) | NotYet(why) => (!filled_in && !value.is_null()).then_some(why),
         }
     }
@@ -226,7 +236,7 @@ mod tests {
         assert!(modelled.is_subset(&names), "without a verdict: {:?}", modelled.difference(&names));
         let honoured = FIELDS
             .iter()
-            .filter(|field| field.verdict == Verdict::Honoured)
+            .filter(|field| matches!(field.verdict, Verdict::Honoured | Verdict::Modified(_)))
             .map(|field| field.name)
             .collect::<BTreeSet<_>>();
         assert!(honoured.is_subset(&modelled), "not modelled: {:?}", honoured.difference(&modelled));

@@ -61,6 +61,7 @@ fn own(agent: &Agent) -> Job {
     relabel_configs.extend(pod_labels(agent));
     Job {
         job_name: names::JOB_AGENT.to_owned(),
+        metrics_path: agent.metrics_path.clone(),
         relabel_configs,
         metric_relabel_configs: vec![Relabel::keep("__name__", OWN_METRICS.join("|"))],
         ..Job::default()

@@ -42,6 +42,7 @@ const MEMORY_PER_SAMPLE_BEFORE_3_5: u64 = 5 * 1024;
 const LEAST_SAMPLES: u64 = 1000;
 /// Bytes of exposition that one sample takes.
 const BYTES_PER_SAMPLE: u64 = 512;
+const LOWERED: &str = "the enforced limit is lower and counts";
 const MEBIBYTE: u64 = 1024 * 1024;
 
 /// Whether names are restricted to letters, digits and underscores.
@@ -237,6 +238,7 @@ pub(crate) fn limits(
     memory_limit: Quantity,
     findings: &mut Findings,
 ) -> (Limits, Limits, Derived) {
+    report_lowered(spec, findings);
     let samples = lower(spec.sample_limit, spec.enforced_sample_limit);
     let per_sample =
         if version < Version::new(3, 5, 0) { MEMORY_PER_SAMPLE_BEFORE_3_5 } else { MEMORY_PER_SAMPLE };
@@ -245,7 +247,10 @@ pub(crate) fn limits(
     let enforced = size(spec.enforced_body_size_limit.as_deref(), "enforcedBodySizeLimit", findings);
     let enforced = enforced.filter(|(bytes, _)| *bytes != 0);
     let body = match (&plain, &enforced) {
-        (Some(plain), Some(enforced)) if plain.0 == 0 || plain.0 > enforced.0 => Some(enforced),
+        (Some(plain), Some(enforced)) if plain.0 == 0 || plain.0 > enforced.0 => {
+            findings.ignored(&Path::root("spec").key("bodySizeLimit"), LOWERED);
+            Some(enforced)
+        }
         (Some(plain), _) => Some(plain),
         (None, enforced) => enforced.as_ref(),
     };
@@ -271,6 +276,22 @@ pub(crate) fn limits(
     };
     let job = Limits { body_size_limit: enforced.map(|(_, text)| text), ..Limits::default() };
     (global, job, derived)
+}
+
+/// Upstream logs them.
+fn report_lowered(spec: &PrometheusAgentSpec, findings: &mut Findings) {
+    for (name, plain, enforced) in [
+        ("sampleLimit", spec.sample_limit, spec.enforced_sample_limit),
+        ("targetLimit", spec.target_limit, spec.enforced_target_limit),
+        ("labelLimit", spec.label_limit, spec.enforced_label_limit),
+        ("labelNameLengthLimit", spec.label_name_length_limit, spec.enforced_label_name_length_limit),
+        ("labelValueLengthLimit", spec.label_value_length_limit, spec.enforced_label_value_length_limit),
+        ("keepDroppedTargets", spec.keep_dropped_targets, spec.enforced_keep_dropped_targets),
+    ] {
+        if plain.zip(enforced).is_some_and(|(plain, enforced)| enforced != 0 && plain > enforced) {
+            findings.ignored(&Path::root("spec").key(name), LOWERED);
+        }
+    }
 }
 
 /// The plain limit, unless an enforced one is lower; 0 means no limit in either.

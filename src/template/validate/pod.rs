@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::object::Object;
+use super::objects::objects;
 use super::text;
 use crate::names;
 use crate::template::agent::FileSource;
@@ -38,6 +39,17 @@ pub(crate) struct Extras {
     pub(crate) resources: Option<(Resources, Path)>,
     /// Objects that `env` and `volumes` read.
     pub(crate) objects: BTreeSet<(FileSource, String)>,
+}
+
+impl Extras {
+    /// Directories that the agent can write.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = &str> {
+        let is_empty_dir = |mount: &&Value| {
+            let volume = self.volumes.iter().find(|volume| volume["name"] == mount["name"]);
+            volume.is_some_and(|volume| volume.get("emptyDir").is_some()) && mount["readOnly"] != true
+        };
+        self.volume_mounts.iter().filter(is_empty_dir).filter_map(|mount| mount["mountPath"].as_str())
+    }
 }
 
 /// Reads everything that a template adds to the container.
@@ -74,6 +86,8 @@ pub(crate) fn extras(spec: &PrometheusAgentSpec, sigv4_keys: bool, findings: &mu
         }
     }
     let mut places = BTreeSet::new();
+    objects(&spec.secrets, FileSource::Secret, &mut places, &mut extras, findings);
+    objects(&spec.config_maps, FileSource::ConfigMap, &mut places, &mut extras, findings);
     for (mount, path) in mounts {
         if let Some(mount) = mount_of(mount, &path, &names, &mut places, findings) {
             extras.volume_mounts.push(mount);

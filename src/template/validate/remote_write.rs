@@ -21,6 +21,9 @@ const MAX_SHARDS: u32 = 2;
 const MAX_SAMPLES_PER_SEND: u32 = 500;
 const CAPACITY: u32 = 2500;
 
+/// What to use in place of a header with credentials.
+const OTHER_CREDENTIALS: &str = "use basicAuth, authorization, oauth2, sigv4 or azureAd";
+
 /// Headers that Prometheus sets itself and refuses to have changed.
 const RESERVED_HEADERS: [&str; 16] = [
     "host",
@@ -99,7 +102,7 @@ fn remote_write(
         url: url.unwrap_or_default(),
         name: text::optional_line(spec.name.as_deref(), &path.key("name"), findings),
         remote_timeout: positive(spec.remote_timeout.as_deref(), &path.key("remoteTimeout"), findings),
-        headers: headers(&spec.headers, &path.key("headers"), findings),
+        headers: headers(&spec.headers, OTHER_CREDENTIALS, &path.key("headers"), findings),
         protobuf_message: protobuf_message(spec, path, findings),
         send_exemplars: spec.send_exemplars,
         send_native_histograms: spec.send_native_histograms,
@@ -187,15 +190,20 @@ fn positive(text: Option<&str>, path: &Path, findings: &mut Findings) -> Option<
     Some(duration)
 }
 
-fn headers(map: &BTreeMap<String, String>, path: &Path, findings: &mut Findings) -> BTreeMap<String, String> {
+/// Headers in clear text, which none of Prometheus' own may be among; `instead` of credentials there is something better.
+pub(super) fn headers(
+    map: &BTreeMap<String, String>,
+    instead: &'static str,
+    path: &Path,
+    findings: &mut Findings,
+) -> BTreeMap<String, String> {
     for name in map.keys() {
         let lower = name.to_ascii_lowercase();
         let path = path.key(name);
         if !text::is_header_name(name) {
             findings.violation(&path, name, Rule::Text("is not the name of a header"));
         } else if lower == "authorization" {
-            let rule = Rule::ClearText("use basicAuth, authorization, oauth2, sigv4 or azureAd");
-            findings.violation_at(&path, rule);
+            findings.violation_at(&path, Rule::ClearText(instead));
         } else if RESERVED_HEADERS.contains(&lower.as_str()) {
             let rule = Rule::Other { rule: "is a header that Prometheus sets itself", fix: "remove it" };
             findings.violation_at(&path, rule);

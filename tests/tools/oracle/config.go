@@ -32,6 +32,10 @@ type configResult struct {
 	Rejected map[string]string `json:"rejected"`
 	// Warnings that the operator logs, such as for fields that it leaves out.
 	Warnings []string `json:"warnings"`
+	// Arguments of the agent's container.
+	Arguments []string `json:"arguments"`
+	// Objects that are mounted as a whole, as kind/name by path.
+	Objects map[string]string `json:"objects"`
 }
 
 // Series of the operator about itself; nobody reads them.
@@ -72,6 +76,9 @@ func generateConfig(arguments configArguments) (*configResult, error) {
 		return nil, at("generate", err)
 	}
 	result.Config = string(config)
+	if err := agentContainer(generator, cluster.agent, result); err != nil {
+		return nil, err
+	}
 	return result, nil
 }
 

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
+	"slices"
 	"time"
 
+	monitoringv1alpha1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
+	prometheusoperator "github.com/prometheus-operator/prometheus-operator/pkg/prometheus"
 	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
@@ -28,7 +32,28 @@ func checkLinks() (err error) {
 			err = fmt.Errorf("a call panicked: %v", panicked)
 		}
 	}()
-	return errors.Join(checkSampleLabels(), checkReportLabels(), checkExternalLabels(), checkBuildPod())
+	return errors.Join(checkSampleLabels(), checkReportLabels(), checkExternalLabels(), checkBuildPod(),
+		checkAgentArgs())
+}
+
+func checkAgentArgs() error {
+	agent := &monitoringv1alpha1.PrometheusAgent{}
+	agent.Spec.Version = "v3.5.0"
+	generator, err := prometheusoperator.NewConfigGenerator(slog.New(slog.DiscardHandler), agent)
+	if err != nil {
+		return err
+	}
+	compression := false
+	var got []string
+	for _, argument := range buildAgentArgs(generator, &compression) {
+		got = append(got, argument.Name)
+	}
+	want := []string{"config.file", "web.enable-lifecycle", "web.route-prefix", "agent", "storage.agent.path",
+		"no-storage.agent.wal-compression"}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("buildAgentArgs: want %v, got %v", want, got)
+	}
+	return nil
 }
 
 func checkSampleLabels() error {

@@ -3,6 +3,9 @@ package main
 import (
 	_ "unsafe" // for linkname
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	prometheusoperator "github.com/prometheus-operator/prometheus-operator/pkg/prometheus"
+	_ "github.com/prometheus-operator/prometheus-operator/pkg/prometheus/agent"
 	"github.com/prometheus/prometheus/discovery/kubernetes"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,6 +17,9 @@ import (
 
 // Functions of upstream that it does not export. The linker compares names, not types, so checkLinks runs each of them at
 // start.
+
+//go:linkname buildAgentArgs github.com/prometheus-operator/prometheus-operator/pkg/prometheus/agent.buildAgentArgs
+func buildAgentArgs(generator *prometheusoperator.ConfigGenerator, walCompression *bool) []monitoringv1.Argument
 
 //go:linkname buildPod github.com/prometheus/prometheus/discovery/kubernetes.(*Pod).buildPod
 func buildPod(discovery *kubernetes.Pod, pod *corev1.Pod) *targetgroup.Group

@@ -1,0 +1,47 @@
+//! Flags about the pages of the agent, which only its own pod sees. PURE.
+
+use crate::template::api::PrometheusAgentSpec;
+use crate::template::validate::text;
+use crate::template::violation::{Findings, Path, Rule};
+
+/// `web`, `externalUrl`, `routePrefix`.
+pub(super) fn web(spec: &PrometheusAgentSpec, root: &Path, args: &mut Vec<String>, findings: &mut Findings) {
+    if let Some(web) = &spec.web {
+        let path = root.key("web");
+        let title = text::optional_line(web.page_title.as_deref(), &path.key("pageTitle"), findings);
+        args.extend(title.map(|title| format!("--web.page-title={title}")));
+        if let Some(most) = web.max_connections {
+            if most < 0 {
+                let rule = Rule::Other { rule: "is below 0", fix: "state a number of connections" };
+                findings.violation(&path.key("maxConnections"), most.to_string(), rule);
+            }
+            args.push(format!("--web.max-connections={most}"));
+        }
+        for (name, given) in [("tlsConfig", &web.tls_config), ("httpConfig", &web.http_config)] {
+            if given.is_some() {
+                findings.ignored(&path.key(name), "the agent listens on the pod's loopback only");
+            }
+        }
+    }
+    let external = spec.external_url.as_deref().filter(|url| !url.is_empty());
+    if let Some(url) = external.and_then(|url| external_url(url, &root.key("externalUrl"), findings)) {
+        args.push(format!("--web.external-url={url}"));
+    }
+    if external.is_some() || prefix(spec).is_some() {
+        // Prometheus would take the path of the URL, upstream does not.
+        let prefix = prefix(spec).unwrap_or("/");
+        text::line(prefix, &root.key("routePrefix"), findings);
+        args.push(format!("--web.route-prefix={prefix}"));
+    }
+}
+
+/// `routePrefix`, if there is one.
+pub(super) fn prefix(spec: &PrometheusAgentSpec) -> Option<&str> {
+    spec.route_prefix.as_deref().filter(|prefix| !prefix.is_empty())
+}
+
+/// Prometheus takes a path alone as well.
+fn external_url(url: &str, path: &Path, findings: &mut Findings) -> Option<String> {
+    let is_path = url.starts_with('/') && !url.starts_with("//") && !url.contains(['%', '"', '\'']);
+    if is_path { text::line(url, path, findings).map(str::to_owned) } else { text::url(url, path, findings) }
+}
