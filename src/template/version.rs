@@ -87,6 +87,7 @@ impl fmt::Display for Version {
 pub enum Capability {
     RoundRobinDns,
     OtlpKeepIdentifying,
+    Sigv4Fips,
     MetadataFromSeries,
     NameEscapingScheme,
     ConvertClassicHistograms,
@@ -117,9 +118,10 @@ pub struct CapabilityRow {
 }
 
 /// Every version gate, by version. What 3.0 can do needs no row.
-pub const CAPABILITIES: [CapabilityRow; 18] = [
+pub const CAPABILITIES: [CapabilityRow; 19] = [
     row(Capability::RoundRobinDns, 1, "remote_write.round_robin_dns"),
     row(Capability::OtlpKeepIdentifying, 1, "otlp.keep_identifying_resource_attributes"),
+    row(Capability::Sigv4Fips, 1, "sigv4.use_fips_sts_endpoint"),
     row(Capability::MetadataFromSeries, 4, "remote write 2.0 without --enable-feature=metadata-wal-records"),
     row(Capability::NameEscapingScheme, 4, "global.metric_name_escaping_scheme"),
     row(Capability::ConvertClassicHistograms, 4, "global.convert_classic_histograms_to_nhcb"),

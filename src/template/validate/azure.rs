@@ -1,6 +1,6 @@
 //! `remoteWrite[].azureAd`: the forms without a secret. PURE.
 //!
-//! Input: upstream's fields. Output: `azuread`. Version gates are violations, as upstream.
+//! Input: upstream's fields. Output: `azuread`. Version gates of methods are violations, as upstream.
 
 use super::text;
 use crate::template::api::remote_write::AzureAd;
@@ -61,10 +61,13 @@ pub(crate) fn azure_ad(
     });
     let system = managed_identity.as_ref().is_some_and(|managed| managed.client_id.is_none());
     let scope = text::optional_line(spec.scope.as_deref(), &path.key("scope"), findings);
+    let knows_scope = version.has(Capability::AzureScope);
+    if scope.is_some() && !knows_scope {
+        findings.too_new(&path.key("scope"), Capability::AzureScope.since(), version);
+    }
     for (used, capability, name) in [
         (system, Capability::AzureSystemIdentity, "managedIdentity"),
         (workload_identity.is_some(), Capability::AzureWorkloadIdentity, "workloadIdentity"),
-        (scope.is_some(), Capability::AzureScope, "scope"),
     ] {
         if used && !version.has(capability) {
             let rule = Rule::NeedsVersion { since: capability.since(), have: version };
@@ -76,7 +79,7 @@ pub(crate) fn azure_ad(
         managed_identity,
         sdk,
         workload_identity,
-        scope,
+        scope: scope.filter(|_| knows_scope),
     }
 }
 

@@ -60,12 +60,12 @@ pub(crate) fn global(spec: &PrometheusAgentSpec, version: Version, findings: &mu
     let escaping_path = root.key("nameEscapingScheme");
     let mut escaping =
         text::choice(spec.name_escaping_scheme.as_deref(), ESCAPING.0, ESCAPING.1, &escaping_path, findings);
-    if validation == Some("legacy") && escaping == Some("allow-utf-8") {
-        findings.violation(&escaping_path, "AllowUTF8", Rule::Conflict { with: format!("{scheme}: Legacy") });
-    }
     if escaping.is_some() && !version.has(Capability::NameEscapingScheme) {
         findings.too_new(&escaping_path, Capability::NameEscapingScheme.since(), version);
         escaping = None;
+    }
+    if validation == Some("legacy") && escaping == Some("allow-utf-8") {
+        findings.violation(&escaping_path, "AllowUTF8", Rule::Conflict { with: format!("{scheme}: Legacy") });
     }
     let mut gated = |value: Option<bool>, capability: Capability, name: &str| {
         let value = value?;

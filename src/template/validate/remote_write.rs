@@ -254,7 +254,14 @@ fn sigv4(
         profile: line(&spec.profile, "profile", findings),
         role_arn,
         external_id,
-        use_fips_sts_endpoint: spec.use_fips_sts_endpoint,
+        // Upstream writes it for 3.0 as well, which refuses the file.
+        use_fips_sts_endpoint: gated(
+            spec.use_fips_sts_endpoint,
+            Capability::Sigv4Fips,
+            version,
+            &path.key("useFIPSSTSEndpoint"),
+            findings,
+        ),
     }
 }
 
