@@ -177,8 +177,31 @@ fn template_fields() -> String {
         };
         writeln!(out, "| `{}` | {verdict} | {why} |", field.name).expect("a string takes every write");
     }
-    out
+    out + UPSTREAMS_MISTAKES
 }
+
+/// `tests/oracle_templates.rs` shows each of them.
+const UPSTREAMS_MISTAKES: &str = "
+## What is not taken over
+
+Where prometheus-operator 0.93.1 makes an agent that does not do what its template says, ours does:
+
+- Several fields of `tsdb` make several sections `storage`, and Prometheus refuses the file. There is one.
+- `$` in `externalLabels` is not escaped: Prometheus 3 takes `$5` for a variable and sends nothing. It is kept as written,
+  and `$(POD_NAME)` is the pod's name.
+- `sigv4.useFIPSSTSEndpoint` is written for Prometheus 3.0, which refuses the file. It is left out there, and reported.
+- Headers of `tracingConfig` come in another order each time, so the file changes without a change. They are sorted.
+- A `bodySizeLimit` above `enforcedBodySizeLimit` stays in the global section. The lower one counts.
+- What Prometheus refuses is let through, and no agent starts or reloads: `writeRelabelConfigs` with an unknown action or a
+  bad expression, two remote writes of one name, a `managedIdentity.clientId` that is no UUID, headers that Prometheus sets
+  itself, the same OTLP attribute twice, and OTLP strategies or `nameEscapingScheme: AllowUTF8` that need other names than
+  `nameValidationScheme: Legacy` allows. These are violations.
+- A mount in `volumeMounts` without a volume makes pods that the API server refuses. It is a violation.
+- Credentials stand in clear text in the generated file. Here they are files and variables, and what has neither form
+  (`azureAd.oauth`, headers of a proxy) is a violation.
+
+Those about scrape jobs are in [monitors.md](monitors.md).
+";
 
 fn monitor_fields(table: &[monitors::Field]) -> String {
     let mut out = String::from("| field | verdict | what differs |\n| --- | --- | --- |\n");

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::version::{Capability, Version};
 use promsidecar::template::violation::Violation;
@@ -22,7 +23,9 @@ use serde_json::{Value, json};
 use support::golden::{folders, monitored};
 use support::monitors::compare::{agent_of, monitors_of};
 use support::monitors::generate::{Dice, cluster};
-use support::monitors::objects::NAMESPACES;
+use support::monitors::objects::{self, NAMESPACES};
+use support::templates::cases::{Does, cases};
+use support::templates::generate;
 use tools::{default_version, versions};
 
 /// Fewer goldens than this means that they were not found, not that there are none.
@@ -116,6 +119,35 @@ fn jobs_of_generated_monitors_are_accepted_by_promtool_of_their_version() {
 }
 
 #[test]
+fn each_field_alone_and_generated_templates_are_accepted_by_promtool_of_their_version() {
+    let (mut dice, mut refused) = (Dice(31), Vec::new());
+    let mut checked: BTreeMap<String, usize> = BTreeMap::new();
+    let mut judge = |template: &Value, what: &str| {
+        let Ok(agent) = support::template::judge(template) else { return };
+        let version = agent.version.to_string();
+        if let Err(output) = check(&version, &render::render(&agent, "shop", &Selection::default())) {
+            refused.push(format!("{what} by {version}:\n{output}"));
+        }
+        *checked.entry(version).or_default() += 1;
+    };
+    for case in cases().into_iter().filter(|case| case.does == Does::Config) {
+        for version in versions() {
+            let mut spec = case.spec.clone();
+            spec["version"] = json!(version);
+            judge(&objects::agent(spec), &case.path);
+        }
+    }
+    for _ in 0..200 {
+        let template = generate::template(&mut dice);
+        judge(&template, &template.to_string());
+    }
+    println!("configurations of templates: {checked:?}");
+    assert!(refused.is_empty(), "{} refused\n{}", refused.len(), refused.join("\n"));
+    assert_eq!(checked.keys().cloned().collect::<BTreeSet<_>>(), versions().into_iter().collect());
+    assert!(checked.values().all(|count| *count >= 100), "{checked:?}");
+}
+
+#[test]
 fn each_version_of_promtool_accepts_a_configuration_whose_files_exist() {
     for version in versions() {
         assert_eq!(check(&version, WITH_FILES), Ok(()), "{version}");
@@ -198,6 +230,8 @@ fn lay_out_files(directory: &Path, value: &Value) {
         Value::Object(fields) => {
             for (key, value) in fields {
                 match value {
+                    // Written by the agent, not read.
+                    Value::String(_) if key == "scrape_failure_log_file" => {}
                     Value::String(path) if key.ends_with("_file") => {
                         let below =
                             Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));

@@ -15,5 +15,6 @@ pub(crate) mod pods;
 pub(crate) mod reviews;
 pub(crate) mod strict;
 pub(crate) mod template;
+pub(crate) mod templates;
 
 pub(crate) use objects::{apply, catalog, patch, patched, template_id};

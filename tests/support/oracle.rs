@@ -112,6 +112,10 @@ pub(crate) struct Generated {
     /// Monitors that were not, with the reason.
     pub(crate) rejected: BTreeMap<String, String>,
     pub(crate) warnings: Vec<String>,
+    /// Flags of the agent.
+    pub(crate) arguments: Vec<String>,
+    /// Objects that are mounted as a whole, as kind/name by path.
+    pub(crate) objects: BTreeMap<String, String>,
 }
 
 /// Generates the configuration of a `PrometheusAgent` that is among the objects.

@@ -133,6 +133,7 @@ pub(crate) fn compare_with(
                     class: classes::of(their_template, &monitor["spec"]),
                     global: &config["global"],
                     without_role: without_roles.get(name).cloned(),
+                    files: "monitors/",
                 };
                 let lines = difference::jobs(job, &expected[name], &place, fired);
                 compared

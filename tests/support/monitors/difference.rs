@@ -43,22 +43,36 @@ pub(crate) const DIFFERENCES: [&str; 27] = [
     "loopback has no proxy",
 ];
 
-/// How often each difference was seen.
-#[derive(Debug, Default)]
-pub(crate) struct Fired(pub(crate) BTreeMap<&'static str, usize>);
+/// How often each difference of a list was seen.
+#[derive(Debug)]
+pub(crate) struct Fired {
+    names: &'static [&'static str],
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Default for Fired {
+    fn default() -> Self {
+        Self::of(&DIFFERENCES)
+    }
+}
 
 impl Fired {
+    /// Those of another list.
+    pub(crate) fn of(names: &'static [&'static str]) -> Self {
+        Self { names, counts: BTreeMap::new() }
+    }
+
     /// Notes a difference of this name.
     pub(crate) fn note(&mut self, name: &'static str) {
-        assert!(DIFFERENCES.contains(&name), "{name:?} has no row");
-        *self.0.entry(name).or_default() += 1;
+        assert!(self.names.contains(&name), "{name:?} has no row");
+        *self.counts.entry(name).or_default() += 1;
     }
 
     /// How often each difference was seen, a line each, and those that never were.
     pub(crate) fn all(&self) -> (String, Vec<&'static str>) {
-        let count = |name: &str| self.0.get(name).copied().unwrap_or_default();
-        let lines: Vec<_> = DIFFERENCES.iter().map(|name| format!("{:>7} {name}", count(name))).collect();
-        (lines.join("\n"), DIFFERENCES.into_iter().filter(|name| count(name) == 0).collect())
+        let count = |name: &str| self.counts.get(name).copied().unwrap_or_default();
+        let lines: Vec<_> = self.names.iter().map(|name| format!("{:>7} {name}", count(name))).collect();
+        (lines.join("\n"), self.names.iter().copied().filter(|name| count(name) == 0).collect())
     }
 }
 
@@ -74,6 +88,8 @@ pub(crate) struct Place<'a> {
     pub(crate) global: &'a Value,
     /// Upstream's relabelings where the monitor asks for a role selector: those that it would have without.
     pub(crate) without_role: Option<Value>,
+    /// Directory of the files that it refers to.
+    pub(crate) files: &'a str,
 }
 
 /// One job of each; lines that no rule explains.
@@ -278,7 +294,7 @@ fn durations(ours: &mut Value, theirs: &Value, fired: &mut Fired) {
 }
 
 /// Our files hold what upstream writes out.
-fn credentials(ours: &mut Value, theirs: &mut Value, place: &Place<'_>, fired: &mut Fired) {
+pub(crate) fn credentials(ours: &mut Value, theirs: &mut Value, place: &Place<'_>, fired: &mut Fired) {
     tls(ours, theirs, place, fired);
     if let (Value::Object(own), Some(token)) = (&ours["authorization"], theirs.get("bearer_token").cloned())
         && own.get("type") == Some(&json!("Bearer"))
@@ -321,7 +337,7 @@ fn file(ours: &mut Value, theirs: &mut Value, key: &str, place: &Place<'_>, fire
     let path = format!("{key}_file");
     let own = ours[&path]
         .as_str()
-        .and_then(|path| path.strip_prefix("monitors/secrets/credentials/"))
+        .and_then(|path| path.strip_prefix(place.files)?.strip_prefix("secrets/credentials/"))
         .map(str::to_owned);
     let Some(own) = own else { return };
     if theirs[key] == secret_value(place.namespace, &own) {
@@ -339,7 +355,7 @@ fn tls(ours: &mut Value, theirs: &mut Value, place: &Place<'_>, fired: &mut Fire
         else {
             continue;
         };
-        let Some(own) = own.strip_prefix("monitors/") else { continue };
+        let Some(own) = own.strip_prefix(place.files) else { continue };
         let mut parts = own.splitn(3, '/');
         let kind = u8::from(parts.next() != Some("secrets"));
         let (name, entry) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

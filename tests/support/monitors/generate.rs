@@ -247,7 +247,7 @@ fn proxy(endpoint: &mut Map<String, Value>, dice: &mut Dice) {
     put(endpoint, dice, 2, "proxyConnectHeader", |_| json!({"Proxy-Authorization": [secret("token")]}));
 }
 
-fn authorization(dice: &mut Dice) -> Value {
+pub(crate) fn authorization(dice: &mut Dice) -> Value {
     let mut value = json!({"credentials": secret("token")});
     if dice.flag() {
         value["type"] = json!(dice.of(&["Bearer", " Token ", ""]));
@@ -255,7 +255,7 @@ fn authorization(dice: &mut Dice) -> Value {
     value
 }
 
-fn oauth2(dice: &mut Dice) -> Value {
+pub(crate) fn oauth2(dice: &mut Dice) -> Value {
     let id = dice.of(&[json!({"secret": secret("id")}), json!({"configMap": config_map("id")})]);
     let mut value = json!({"clientId": id, "clientSecret": secret("secret"), "tokenUrl": "https://login.example/token",
         "endpointParams": {"client_id": "agent"}});
@@ -277,7 +277,7 @@ fn oauth2(dice: &mut Dice) -> Value {
     value
 }
 
-fn tls(dice: &mut Dice) -> Value {
+pub(crate) fn tls(dice: &mut Dice) -> Value {
     let mut tls = Map::new();
     put(&mut tls, dice, 2, "ca", |dice| {
         dice.of(&[json!({"secret": secret("ca.crt")}), json!({"configMap": config_map("ca.crt")})])
@@ -293,7 +293,7 @@ fn tls(dice: &mut Dice) -> Value {
     Value::Object(tls)
 }
 
-const TARGETS: &[&str] = &[
+pub(crate) const TARGETS: &[&str] = &[
     r#"{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}"#,
     r#"{"sourceLabels": ["__address__", "__meta_kubernetes_pod_annotation_port"], "regex": "([^:]+)(?::\\d+)?;(\\d+)", "replacement": "$1:$2", "targetLabel": "__address__"}"#,
     r#"{"action": "labelmap", "regex": "__meta_kubernetes_pod_label_(.+)", "replacement": "pod_$1"}"#,
@@ -303,14 +303,14 @@ const TARGETS: &[&str] = &[
     r#"{"sourceLabels": ["__address__"], "modulus": 4, "targetLabel": "shard", "action": "hashmod"}"#,
     r#"{"sourceLabels": ["pod"], "targetLabel": "__tmp", "action": "keepequal"}"#,
 ];
-const SERIES: &[&str] = &[
+pub(crate) const SERIES: &[&str] = &[
     r#"{"sourceLabels": ["__name__"], "regex": "go_.*", "action": "drop"}"#,
     r#"{"sourceLabels": ["le"], "targetLabel": "le", "regex": "(\\d+)", "replacement": "${1}.0"}"#,
     r#"{"action": "labelkeep", "regex": "(__name__|instance|job|le|namespace|pod)"}"#,
     r#"{"sourceLabels": ["Path"], "targetLabel": "path", "action": "Lowercase"}"#,
 ];
 
-fn relabelings(dice: &mut Dice, rules: &[&str]) -> Value {
+pub(crate) fn relabelings(dice: &mut Dice, rules: &[&str]) -> Value {
     let chosen = (0..=dice.below(3)).map(|_| serde_json::from_str(dice.of(rules)).expect("a rule is JSON"));
     Value::Array(chosen.collect())
 }
