@@ -22,6 +22,7 @@ use support::templates::cases::{Case, Does, cases};
 use support::templates::compare::{compare, rendered};
 use support::templates::generate::template;
 use support::templates::rules::DIFFERENCES;
+use support::templates::wrong::wrong;
 
 /// Templates of a run.
 const TEMPLATES: usize = 3000;
@@ -95,6 +96,23 @@ fn each_field_alone_does_what_it_does_upstream() {
         wrong.extend(effect(&case));
     }
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn each_wrong_field_is_refused_as_upstream_refuses_it_or_for_a_reason_that_has_a_name() {
+    let mut fired = Fired::of(&DIFFERENCES);
+    let (mut different, mut accepted) = (Vec::new(), BTreeSet::new());
+    for (name, value) in wrong() {
+        for version in VERSIONS {
+            let compared = compare(&of_version(&json!({name: value}), version), &mut fired);
+            different.extend(compared.lines.iter().map(|line| format!("{name}: {value} {version}: {line}")));
+            if compared.accepted {
+                accepted.insert(format!("{name}: {value}"));
+            }
+        }
+    }
+    println!("accepted by both: {accepted:#?}");
+    assert!(different.is_empty(), "{} differences\n{}", different.len(), different.join("\n"));
 }
 
 fn of_version(spec: &Value, version: &str) -> Value {

@@ -4,3 +4,4 @@ pub(crate) mod cases;
 pub(crate) mod compare;
 pub(crate) mod generate;
 pub(crate) mod rules;
+pub(crate) mod wrong;

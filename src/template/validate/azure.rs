@@ -54,10 +54,13 @@ pub(crate) fn azure_ad(
         .managed_identity
         .as_ref()
         .map(|managed| identity(Some((&managed.client_id, false)), None, path.key("managedIdentity")));
-    let sdk = spec.sdk.as_ref().map(|sdk| identity(None, Some((&sdk.tenant_id, false)), path.key("sdk")));
     let workload_identity = spec.workload_identity.as_ref().map(|workload| {
         let ids = (Some((&workload.client_id, true)), Some((&workload.tenant_id, true)));
         identity(ids.0, ids.1, path.key("workloadIdentity"))
+    });
+    let sdk = spec.sdk.as_ref().map(|sdk| {
+        let tenant = tenant(sdk.tenant_id.as_deref(), &path.key("sdk").key("tenantId"), findings);
+        config::AzureIdentity { client_id: None, tenant_id: tenant }
     });
     let system = managed_identity.as_ref().is_some_and(|managed| managed.client_id.is_none());
     let scope = text::optional_line(spec.scope.as_deref(), &path.key("scope"), findings);
@@ -81,6 +84,15 @@ pub(crate) fn azure_ad(
         workload_identity,
         scope: scope.filter(|_| knows_scope),
     }
+}
+
+/// The tenant of an application, which may be the name of a domain.
+fn tenant(text: Option<&str>, path: &Path, findings: &mut Findings) -> Option<String> {
+    let text = text.filter(|text| !text.is_empty())?;
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)) {
+        findings.violation(path, text, Rule::Text("is not a tenant: letters, digits, - and ."));
+    }
+    Some(text.to_owned())
 }
 
 /// An id of Azure: 8-4-4-4-12 hexadecimal digits.

@@ -84,6 +84,9 @@ fn remote_write(
     findings: &mut Findings,
 ) -> config::RemoteWrite {
     one_credential(spec, path, findings);
+    if spec.basic_auth.as_ref().is_some_and(|auth| auth.password.is_none()) {
+        findings.violation_at(&path.key("basicAuth").key("password"), Rule::Required);
+    }
     let url = match spec.url.as_deref().filter(|url| !url.is_empty()) {
         Some(url) => text::url(url, &path.key("url"), findings),
         None => {

@@ -254,35 +254,47 @@ fn rejected(template: &Value, violations: &[Violation], config: &str, fired: &mu
 
 /// What the operator takes and we deliberately do not.
 fn deliberate(violation: &Violation) -> Option<&'static str> {
-    let (path, text) = (&violation.path, violation.rule.text());
+    let (path, text) = (violation.path.as_str(), violation.rule.text());
     let ends = |end: &str| path.ends_with(end);
-    match &violation.rule {
-        Rule::RawPath(_) => Some("rejected: a path inside the container"),
+    let begins = |beginning: &str| path.starts_with(beginning);
+    Some(match &violation.rule {
+        Rule::RawPath(_) => "rejected: a path inside the container",
         Rule::NoFileForm(_) if ends(".proxyConnectHeader") => {
-            Some("rejected: a header of a proxy has no file form")
+            "rejected: a header of a proxy has no file form"
         }
-        Rule::NoFileForm(_) if ends(".oauth2.clientId") => Some("rejected: the client id stands in a Secret"),
-        Rule::NoFileForm(_) if ends(".azureAd.oauth") => Some("rejected: Azure's secret has no file form"),
+        Rule::NoFileForm(_) if ends(".oauth2.clientId") => "rejected: the client id stands in a Secret",
+        Rule::NoFileForm(_) if ends(".azureAd.oauth") => "rejected: Azure's secret has no file form",
         Rule::ClearText(_) if ends(".bearerToken") || ends(".url") || ends("Url") => {
-            Some("rejected: a credential in clear text")
+            "rejected: a credential in clear text"
         }
         Rule::Exceeds { .. } if ends(".queueConfig.minShards") || ends(".queueConfig.minBackoff") => {
-            Some("rejected: a queue whose bounds cross")
+            "rejected: a queue whose bounds cross"
+        }
+        Rule::Duplicate { .. } if ends("]") && begins("spec.remoteWrite[") => {
+            "rejected: the same remote write twice"
+        }
+        Rule::Required if ends(".authorization.credentials") => {
+            "rejected: an authorization without credentials"
         }
         _ if text.starts_with("differs from the keys of another remote write") => {
-            Some("rejected: two pairs of AWS keys")
+            "rejected: two pairs of AWS keys"
         }
-        _ if path.starts_with("spec.additionalArgs[") => {
-            Some("rejected: a flag that is ours or ends the agent")
+        _ if text == "is not above zero" => "rejected: a duration of zero",
+        _ if text == "is not the name of a header" => "rejected: a header that no request may have",
+        _ if text.starts_with("begins with __promsidecar_") || path == "spec.enforcedNamespaceLabel" => {
+            "rejected: a label that is ours or that series do not keep"
         }
-        _ if path == "spec.scrapeFailureLogFile" => Some("rejected: a log that cannot be written"),
-        _ if path.starts_with("spec.volumes[")
-            || path.starts_with("spec.volumeMounts[")
-            || path.starts_with("spec.containers[") =>
+        _ if begins("spec.podTargetLabels[") => "rejected: a pod label without a name",
+        _ if begins("spec.additionalArgs[") => "rejected: a flag that is ours or ends the agent",
+        _ if path == "spec.externalUrl" => "rejected: a URL with which no agent starts",
+        _ if path == "spec.scrapeFailureLogFile" => "rejected: a log that cannot be written",
+        _ if path == "spec.version" && text.starts_with("is older than") => "rejected: Prometheus 2",
+        _ if ["image", "storage", "secrets", "configMaps", "volumes", "volumeMounts", "containers"]
+            .iter()
+            .any(|field| begins(&format!("spec.{field}"))) =>
         {
-            Some("rejected: parts of the pod that a template may not have")
+            "rejected: parts of the pod that a template may not have"
         }
-        _ if path == "spec.version" && text.starts_with("is older than") => Some("rejected: Prometheus 2"),
-        _ => None,
-    }
+        _ => return None,
+    })
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::wrong::wrong;
 use crate::support::monitors::generate::{
     Dice, SERIES, TARGETS, authorization, oauth2, put, relabelings, tls,
 };
@@ -25,7 +26,7 @@ pub(crate) fn template(dice: &mut Dice) -> Value {
     let writes: Vec<_> = (0..dice.below(4)).map(|index| remote_write(index, dice)).collect();
     spec.insert("remoteWrite".to_owned(), json!(writes));
     if dice.one_in(6) {
-        let (key, value) = spoiled(dice);
+        let (key, value) = dice.of(&wrong());
         spec.insert(key.to_owned(), value);
     }
     agent(Value::Object(spec))
@@ -347,47 +348,4 @@ fn queue(dice: &mut Dice) -> Value {
     put(&mut queue, dice, 3, "sampleAgeLimit", |dice| json!(dice.of(&["5m", "0s"])));
     put(&mut queue, dice, 4, "maxRetries", |_| json!(3));
     Value::Object(queue)
-}
-
-/// A field that is not as it should be.
-fn spoiled(dice: &mut Dice) -> (&'static str, Value) {
-    let write = |key: &str, value: Value| {
-        let mut write = json!({"url": "https://metrics.example/write"});
-        write[key] = value;
-        ("remoteWrite", json!([write]))
-    };
-    let id = "not-a-uuid";
-    match dice.below(28) {
-        0 => ("scrapeTimeout", json!("1h")),
-        1 => ("scrapeInterval", json!("soon")),
-        2 => ("otlp", json!({"promoteResourceAttributes": ["a", "a"]})),
-        3 => ("otlp", json!({"ignoreResourceAttributes": ["a"]})),
-        4 => ("otlp", json!({"promoteAllResourceAttributes": true, "promoteResourceAttributes": ["a"]})),
-        5 => ("tsdb", json!({"staleSeriesCompactionThreshold": 2})),
-        6 => ("tracingConfig", json!({"endpoint": "a:1", "samplingFraction": "1.5"})),
-        7 => ("tracingConfig", json!({"endpoint": "a:1", "tlsConfig": {"caFile": "/ca.crt"}})),
-        8 => ("tracingConfig", json!({"endpoint": "a:1", "headers": {"Authorization": "a"}})),
-        9 => ("secrets", json!(["a", "a"])),
-        10 => ("additionalArgs", json!([{"name": "agent"}])),
-        11 => ("additionalArgs", json!([{"name": "config.auto-reload"}])),
-        12 => ("version", json!("v2.55.1")),
-        13 => ("web", json!({"maxConnections": -1})),
-        14 => write("bearerToken", json!("secret")),
-        15 => write("url", json!("https://user:password@metrics.example/write")),
-        16 => write(
-            "basicAuth",
-            json!({"username": {"name": "absent", "key": "a"}, "password": secret("password")}),
-        ),
-        17 => write("writeRelabelConfigs", json!([{"regex": "("}])),
-        18 => write("writeRelabelConfigs", json!([{"action": "frobnicate"}])),
-        19 => write("azureAd", json!({"workloadIdentity": {"clientId": id, "tenantId": id}})),
-        20 => write("azureAd", json!({"managedIdentity": {"clientId": id}})),
-        21 => write("azureAd", json!({"managedIdentity": {"clientId": ID}, "sdk": {}})),
-        22 => write("sigv4", json!({"accessKey": secret("id")})),
-        23 => write("noProxy", json!("localhost")),
-        24 => write("tlsConfig", json!({"keySecret": secret("tls.key")})),
-        25 => write("headers", json!({"Authorization": "Bearer a"})),
-        26 => write("queueConfig", json!({"minShards": 5, "maxShards": 2})),
-        _ => ("remoteWrite", json!([{"url": "http://a", "name": "a"}, {"url": "http://b", "name": "a"}])),
-    }
 }

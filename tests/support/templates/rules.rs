@@ -11,7 +11,7 @@ use crate::support::monitors::difference::{Fired, Place, credentials};
 use crate::support::monitors::objects::secret_value;
 
 /// Names of all differences; one that never fires is not one.
-pub(crate) const DIFFERENCES: [&str; 39] = [
+pub(crate) const DIFFERENCES: [&str; 46] = [
     // Accept and reject.
     "rejected: a path inside the container",
     "rejected: a header of a proxy has no file form",
@@ -20,6 +20,13 @@ pub(crate) const DIFFERENCES: [&str; 39] = [
     "rejected: a credential in clear text",
     "rejected: a queue whose bounds cross",
     "rejected: two pairs of AWS keys",
+    "rejected: the same remote write twice",
+    "rejected: an authorization without credentials",
+    "rejected: a duration of zero",
+    "rejected: a header that no request may have",
+    "rejected: a label that is ours or that series do not keep",
+    "rejected: a pod label without a name",
+    "rejected: a URL with which no agent starts",
     "rejected: a flag that is ours or ends the agent",
     "rejected: a log that cannot be written",
     "rejected: parts of the pod that a template may not have",
