@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::mounts::{is_inside, mount_of, objects};
 use super::object::Object;
-use super::objects::objects;
 use super::text;
 use crate::names;
 use crate::template::agent::FileSource;
@@ -25,9 +25,6 @@ pub(crate) const VOLUME_PREFIX: &str = "promsidecar-x-";
 /// Variables that promsidecar sets besides the runtime facts.
 const OUR_ENV: [&str; 5] =
     ["POD_NAMESPACE", "GOGC", "GOMAXPROCS", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
-/// Where nothing may be mounted, nor above: our files, the shadowed token, the agent's own program and shell.
-const OUR_PATHS: [&str; 7] =
-    [names::CONFIG_DIR, "/promsidecar", names::TOKEN_DIR, "/bin", "/proc", "/sys", "/dev"];
 
 /// What a template adds to the agent's container.
 #[derive(Debug, Default)]
@@ -424,86 +421,4 @@ fn key_to_path(item: &Value, path: &Path, findings: &mut Findings) -> Option<Val
         value["mode"] = json!(mode);
     }
     Some(value)
-}
-
-/// One mount, with the volume's name prefixed.
-fn mount_of(
-    mount: &Map<String, Value>,
-    path: &Path,
-    volumes: &BTreeSet<String>,
-    places: &mut BTreeSet<String>,
-    findings: &mut Findings,
-) -> Option<Value> {
-    let mut object = Object::of_map(mount, path);
-    let name = object.text("name", findings);
-    let place = object.text("mountPath", findings);
-    let read_only = object.boolean("readOnly", findings);
-    let sub_path = object.text_or_absent("subPath", findings).filter(|sub_path| !sub_path.is_empty());
-    object.finish(findings);
-    let (name, place) = (name?, place?);
-    if !volumes.contains(&name) {
-        let rule =
-            Rule::Other { rule: "is not one of spec.volumes", fix: "add the volume, or correct the name" };
-        findings.violation(&path.key("name"), name, rule);
-        return None;
-    }
-    if let Some(rule) = forbidden_place(&place) {
-        findings.violation(&path.key("mountPath"), place, rule);
-        return None;
-    }
-    if !places.insert(place.trim_end_matches('/').to_owned()) {
-        findings.violation(
-            &path.key("mountPath"),
-            place,
-            Rule::Duplicate { of: "an earlier mount".to_owned() },
-        );
-        return None;
-    }
-    let mut value = json!({"name": format!("{VOLUME_PREFIX}{name}"), "mountPath": place});
-    if let Some(read_only) = read_only {
-        value["readOnly"] = json!(read_only);
-    }
-    if let Some(sub_path) = sub_path {
-        if !is_inside(&sub_path) {
-            findings.violation(
-                &path.key("subPath"),
-                sub_path,
-                Rule::Text("is not a relative path without .."),
-            );
-            return None;
-        }
-        value["subPath"] = json!(sub_path);
-    }
-    Some(value)
-}
-
-fn forbidden_place(place: &str) -> Option<Rule> {
-    let parts: Vec<&str> = place.split('/').filter(|part| !part.is_empty()).collect();
-    let plain = place.starts_with('/')
-        && place.len() <= 1024
-        && !place.contains(':')
-        && !place.chars().any(char::is_control)
-        && !parts.iter().any(|part| matches!(*part, "." | ".."));
-    if !plain {
-        return Some(Rule::Text("is not an absolute path without . and .. and colons"));
-    }
-    let meets = |ours: &str| {
-        let ours: Vec<&str> = ours.split('/').filter(|part| !part.is_empty()).collect();
-        ours.starts_with(&parts) || parts.starts_with(&ours)
-    };
-    // The usual link from /var/run to /run is followed by runtimes.
-    let meets_token = parts.starts_with(&["run", "secrets"]) || parts == ["run"];
-    (meets_token || OUR_PATHS.iter().any(|ours| meets(ours))).then_some(Rule::Other {
-        rule: "is, holds or lies under a path that the agent needs",
-        fix: "mount the volume elsewhere",
-    })
-}
-
-fn is_inside(path: &str) -> bool {
-    !path.is_empty()
-        && path.len() <= 1024
-        && !path.starts_with('/')
-        && !path.contains(':')
-        && !path.chars().any(char::is_control)
-        && path.split('/').all(|part| !part.is_empty() && part != "." && !part.starts_with(".."))
 }
