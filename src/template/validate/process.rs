@@ -248,7 +248,8 @@ pub(super) fn failure_log<'a>(
         let rest = file.strip_prefix(directory.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.starts_with('/'))
     };
-    if !STREAMS.contains(&file.as_str()) && !(plain && writable.any(below)) {
+    let can_be_written = STREAMS.contains(&file.as_str()) || plain && writable.any(below);
+    if !can_be_written {
         let rule = Rule::Other {
             rule: "cannot be written: the agent's root file system is read-only",
             fix: "write a name without a directory, which goes to standard output, or a path below an emptyDir of spec.volumeMounts",

@@ -68,9 +68,14 @@ impl Fired {
         *self.counts.entry(name).or_default() += 1;
     }
 
+    /// How often a difference was seen.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
     /// How often each difference was seen, a line each, and those that never were.
     pub(crate) fn all(&self) -> (String, Vec<&'static str>) {
-        let count = |name: &str| self.counts.get(name).copied().unwrap_or_default();
+        let count = |name: &str| self.count(name);
         let lines: Vec<_> = self.names.iter().map(|name| format!("{:>7} {name}", count(name))).collect();
         (lines.join("\n"), self.names.iter().copied().filter(|name| count(name) == 0).collect())
     }

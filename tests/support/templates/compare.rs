@@ -124,7 +124,7 @@ fn flags(sides: &Sides<'_>, theirs: &[String], fired: &mut Fired) -> Vec<String>
         (features.collect::<BTreeSet<_>>(), rest)
     };
     let ((ours, own), (mut upstream, mut rest)) = (split(&sides.agent.flags), split(theirs));
-    let fixed = [
+    let everywhere = [
         "--agent",
         "--config.file=/etc/prometheus/config_out/prometheus.env.yaml",
         "--storage.agent.path=/prometheus",
@@ -132,7 +132,7 @@ fn flags(sides: &Sides<'_>, theirs: &[String], fired: &mut Fired) -> Vec<String>
         "--web.listen-address=127.0.0.1:9090",
     ];
     let count = rest.len();
-    rest.retain(|flag| !fixed.contains(&flag.as_str()));
+    rest.retain(|flag| !everywhere.contains(&flag.as_str()));
     if rest.len() < count {
         fired.note("flags: where files are and who is served");
     }

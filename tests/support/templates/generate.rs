@@ -127,7 +127,7 @@ fn otlp(dice: &mut Dice) -> Value {
     let mut otlp = Map::new();
     match dice.below(4) {
         0 => {
-            drop(otlp.insert("promoteResourceAttributes".to_owned(), json!(["service.name", "k8s.pod name"])))
+            otlp.insert("promoteResourceAttributes".to_owned(), json!(["service.name", "k8s.pod name"]));
         }
         1 => {
             otlp.insert("promoteAllResourceAttributes".to_owned(), json!(true));

@@ -79,6 +79,13 @@ fn is_empty(value: &Value) -> bool {
     value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
+/// Indexing puts a null where nothing is.
+fn without_nulls(value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
+    }
+}
+
 /// Takes out of both configurations what differs deliberately.
 pub(crate) fn configurations(ours: &mut Value, theirs: &mut Value, sides: &Sides<'_>, fired: &mut Fired) {
     external_labels(&mut ours["global"], &mut theirs["global"], sides, fired);
@@ -105,15 +112,14 @@ pub(crate) fn configurations(ours: &mut Value, theirs: &mut Value, sides: &Sides
             remote_write(own, upstream, spec, sides, fired);
         }
     }
-    for side in [ours, theirs] {
-        side.as_object_mut().map(|map| map.retain(|_, value| !value.is_null()));
-    }
+    without_nulls(ours);
+    without_nulls(theirs);
 }
 
 /// Where files of a template are.
 fn place() -> Place<'static> {
     static NULL: Value = Value::Null;
-    Place { namespace: "shop", spec: &NULL, global: &NULL, without_role: None, files: "" }
+    Place { namespace: "shop", spec: &NULL, class: Value::Null, global: &NULL, without_role: None, files: "" }
 }
 
 fn external_labels(ours: &mut Value, theirs: &mut Value, sides: &Sides<'_>, fired: &mut Fired) {
@@ -200,9 +206,8 @@ fn global(ours: &mut Value, theirs: &mut Value, sides: &Sides<'_>, fired: &mut F
         fired.note("failed scrapes are logged to standard output");
         ours["scrape_failure_log_file"] = theirs["scrape_failure_log_file"].clone();
     }
-    for side in [ours, theirs] {
-        side.as_object_mut().map(|map| map.retain(|_, value| !value.is_null()));
-    }
+    without_nulls(ours);
+    without_nulls(theirs);
 }
 
 /// Settings of blocks.
@@ -221,8 +226,7 @@ fn storage(theirs: &mut Value, fired: &mut Fired) {
 /// One duration, in whatever words.
 fn duration(ours: &mut Value, theirs: &Value, key: &str, fired: &mut Fired) {
     let (Some(own), Some(upstream)) = (ours[key].as_str(), theirs[key].as_str()) else {
-        ours.as_object_mut().map(|map| map.retain(|_, value| !value.is_null()));
-        return;
+        return without_nulls(ours);
     };
     let same = own.parse::<PromDuration>().ok() == upstream.parse().ok();
     if own != upstream && same {
@@ -260,11 +264,10 @@ fn remote_write(ours: &mut Value, theirs: &mut Value, spec: &Value, sides: &Side
     }
     no_proxy(ours, theirs, fired);
     if ours.get("oauth2").is_some() && theirs.get("oauth2").is_some() {
-        no_proxy(&mut ours["oauth2"], &mut theirs["oauth2"], fired);
+        no_proxy(&ours["oauth2"], &mut theirs["oauth2"], fired);
     }
-    for side in [ours, theirs] {
-        side.as_object_mut().map(|map| map.retain(|_, value| !value.is_null()));
-    }
+    without_nulls(ours);
+    without_nulls(theirs);
 }
 
 /// Bounds of the queue where the template is silent.
