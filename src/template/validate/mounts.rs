@@ -130,3 +130,41 @@ pub(super) fn is_inside(path: &str) -> bool {
         && !path.chars().any(char::is_control)
         && path.split('/').all(|part| !part.is_empty() && part != "." && !part.starts_with(".."))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::objects;
+    use crate::template::agent::FileSource;
+    use crate::template::validate::pod::Extras;
+    use crate::template::violation::Findings;
+
+    #[test]
+    fn whole_objects_are_optional_read_only_and_among_those_that_a_namespace_has_to_allow() {
+        let (mut places, mut extras, mut findings) =
+            (BTreeSet::new(), Extras::default(), Findings::default());
+        objects(&["a.b".to_owned()], FileSource::Secret, &mut places, &mut extras, &mut findings);
+        objects(&["a.b".to_owned()], FileSource::ConfigMap, &mut places, &mut extras, &mut findings);
+        assert_eq!(findings.violations, []);
+        assert_eq!(
+            extras.volumes,
+            [
+                json!({"name": "promsidecar-secret-0", "secret": {"secretName": "a.b", "optional": true}}),
+                json!({"name": "promsidecar-configmap-0", "configMap": {"name": "a.b", "optional": true}}),
+            ]
+        );
+        let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+        assert_eq!(
+            extras.volume_mounts,
+            [
+                mount("promsidecar-secret-0", "/etc/prometheus/secrets/a.b"),
+                mount("promsidecar-configmap-0", "/etc/prometheus/configmaps/a.b"),
+            ]
+        );
+        let both = [FileSource::Secret, FileSource::ConfigMap].map(|source| (source, "a.b".to_owned()));
+        assert_eq!(extras.objects, BTreeSet::from(both));
+    }
+}
