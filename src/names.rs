@@ -50,6 +50,8 @@ pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`] on the objects that we write.
 pub const MANAGER: &str = "promsidecar";
+/// Field manager of what the controller writes.
+pub const FIELD_MANAGER: &str = "promsidecar-controller";
 /// The Lease of our own namespace that the controller which writes holds.
 pub const LEASE: &str = "promsidecar-controller";
 /// The webhook's Service, as it is shipped.

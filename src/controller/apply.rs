@@ -21,12 +21,9 @@ use super::plan::{Seen, Step};
 use crate::cluster::explain::explain;
 use crate::cluster::objects;
 use crate::monitors::podmonitor::{self, MonitorId};
-use crate::names;
+use crate::names::{self, FIELD_MANAGER};
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND};
-
-/// Field manager of everything that we write.
-pub const FIELD_MANAGER: &str = "promsidecar-controller";
 
 /// Why a write was not done.
 #[derive(Debug, thiserror::Error)]

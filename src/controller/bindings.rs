@@ -7,10 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::apply::FIELD_MANAGER;
 use super::condition;
 use crate::admission::sidecar::hex;
 use crate::monitors::podmonitor::PodMonitor;
+use crate::names::FIELD_MANAGER;
 use crate::template::agent::TemplateId;
 
 /// API group of templates.

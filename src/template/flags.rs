@@ -11,7 +11,7 @@ mod web;
 
 /// Flags that promsidecar sets or that fields of the template set; `additionalArgs` may name none of them, nor their `no-`
 /// form (upstream's rule).
-pub const MANAGED_FLAGS: [&str; 22] = [
+pub const MANAGED_FLAGS: [&str; 23] = [
     "agent",
     "config.auto-reload",
     "config.auto-reload-interval",
@@ -26,6 +26,7 @@ pub const MANAGED_FLAGS: [&str; 22] = [
     "storage.agent.wal-segment-size",
     "storage.agent.wal-truncate-frequency",
     "storage.remote.flush-deadline",
+    "web.config.file",
     "web.enable-admin-api",
     "web.enable-lifecycle",
     "web.enable-otlp-receiver",

@@ -84,8 +84,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         global::external_labels(spec, &template.id, &env_names(&extras), legacy, findings);
     let (limits, job_limits, derived) = global::limits(spec, version, resources.memory_limit(), findings);
     global.limits = limits;
-    global.scrape_failure_log_file =
-        process::failure_log(spec.scrape_failure_log_file.as_deref(), extras.writable(), findings);
+    global.scrape_failure_log_file = process::failure_log(spec.scrape_failure_log_file.as_deref(), findings);
     selectors(spec, findings);
     let config = ConfigParts {
         runtime: go_gc(spec, findings),

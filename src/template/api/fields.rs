@@ -104,13 +104,18 @@ pub const FIELDS: [Field; 104] = [
         Modified("pageTitle and maxConnections; TLS and HTTP settings are for servers that others reach"),
     ),
     field("walCompression", Honoured),
-    field("tsdb", Modified("outOfOrderTimeWindow; the rest shapes blocks, of which agents keep none")),
+    field(
+        "tsdb",
+        Modified(
+            "outOfOrderTimeWindow, from the agent's next start; the rest shapes blocks, of which agents keep none",
+        ),
+    ),
     field("runtime", Honoured),
     field("tracingConfig", Modified("TLS files come from Secrets and ConfigMaps, not from paths")),
     field(
         "scrapeFailureLogFile",
         Modified(
-            "a name without a directory goes to standard output, where the kubelet rotates it; a path has to be writable",
+            "to standard output, where the kubelet rotates it, or to another stream of /dev; a file may not be there to be written",
         ),
     ),
     field("nameValidationScheme", Honoured),

@@ -99,6 +99,33 @@ pub(super) fn mount_of(
     Some(value)
 }
 
+/// A runtime makes the directory of a mount, which it cannot below another mount that is read-only: the pod would not start.
+pub(super) fn nested(extras: &Extras, findings: &mut Findings) {
+    let parts = |mount: &Value| {
+        let place = mount["mountPath"].as_str().unwrap_or_default();
+        place.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let can_be_written = |mount: &Value| {
+        let volume = extras.volumes.iter().find(|volume| volume["name"] == mount["name"]);
+        volume.is_some_and(|volume| volume.get("emptyDir").is_some()) && mount["readOnly"] != true
+    };
+    for outer in extras.volume_mounts.iter().filter(|mount| !can_be_written(mount)) {
+        let above = parts(outer);
+        let is_below = |mount: &&Value| {
+            let inner = parts(mount);
+            inner.len() > above.len() && inner.starts_with(&above)
+        };
+        for inner in extras.volume_mounts.iter().filter(is_below) {
+            let rule = Rule::Other {
+                rule: "lies below another mount that cannot be written, so that the pod would not start",
+                fix: "mount one of the two elsewhere",
+            };
+            let place = inner["mountPath"].as_str().unwrap_or_default();
+            findings.violation(&Path::root("spec").key("volumeMounts"), place, rule);
+        }
+    }
+}
+
 fn forbidden_place(place: &str) -> Option<Rule> {
     let parts: Vec<&str> = place.split('/').filter(|part| !part.is_empty()).collect();
     let plain = place.starts_with('/')
@@ -137,7 +164,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::objects;
+    use super::{nested, objects};
     use crate::template::agent::FileSource;
     use crate::template::validate::pod::Extras;
     use crate::template::violation::Findings;
@@ -166,5 +193,29 @@ mod tests {
         );
         let both = [FileSource::Secret, FileSource::ConfigMap].map(|source| (source, "a.b".to_owned()));
         assert_eq!(extras.objects, BTreeSet::from(both));
+    }
+
+    #[test]
+    fn nothing_is_mounted_below_what_cannot_be_written() {
+        let of = |volume: serde_json::Value, read_only: bool, inner: &str| {
+            let extras = Extras {
+                volumes: vec![volume, json!({"name": "b", "secret": {"secretName": "b"}})],
+                volume_mounts: vec![
+                    json!({"name": "a", "mountPath": "/etc/prometheus/", "readOnly": read_only}),
+                    json!({"name": "b", "mountPath": inner}),
+                ],
+                ..Extras::default()
+            };
+            let mut findings = Findings::default();
+            nested(&extras, &mut findings);
+            findings.violations.len()
+        };
+        let config_map = || json!({"name": "a", "configMap": {"name": "a"}});
+        let scratch = || json!({"name": "a", "emptyDir": {}});
+        assert_eq!(of(config_map(), false, "/etc/prometheus/secrets/b"), 1);
+        assert_eq!(of(scratch(), true, "/etc/prometheus/secrets/b"), 1);
+        assert_eq!(of(scratch(), false, "/etc/prometheus/secrets/b"), 0);
+        assert_eq!(of(config_map(), false, "/etc/prometheus-too"), 0);
+        assert_eq!(of(config_map(), false, "/etc"), 1, "the other way round: a Secret cannot be written");
     }
 }

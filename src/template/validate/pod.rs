@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::mounts::{is_inside, mount_of, objects};
+use super::mounts::{is_inside, mount_of, nested, objects};
 use super::object::Object;
 use super::text;
 use crate::names;
@@ -36,17 +36,6 @@ pub(crate) struct Extras {
     pub(crate) resources: Option<(Resources, Path)>,
     /// Objects that `env` and `volumes` read.
     pub(crate) objects: BTreeSet<(FileSource, String)>,
-}
-
-impl Extras {
-    /// Directories that the agent can write.
-    pub(crate) fn writable(&self) -> impl Iterator<Item = &str> {
-        let is_empty_dir = |mount: &&Value| {
-            let volume = self.volumes.iter().find(|volume| volume["name"] == mount["name"]);
-            volume.is_some_and(|volume| volume.get("emptyDir").is_some()) && mount["readOnly"] != true
-        };
-        self.volume_mounts.iter().filter(is_empty_dir).filter_map(|mount| mount["mountPath"].as_str())
-    }
 }
 
 /// Reads everything that a template adds to the container.
@@ -90,6 +79,7 @@ pub(crate) fn extras(spec: &PrometheusAgentSpec, sigv4_keys: bool, findings: &mu
             extras.volume_mounts.push(mount);
         }
     }
+    nested(&extras, findings);
     extras
 }
 

@@ -24,8 +24,7 @@ const STRATEGIES: &[&str] = &[
 const CLIENTS: (&[&str], &[&str]) = (&["http", "grpc", "HTTP", "GRPC"], &["http", "grpc", "http", "grpc"]);
 const COMPRESSIONS: (&[&str], &[&str]) = (&["gzip", "Gzip"], &["gzip", "gzip"]);
 const FLOATS: &[&str] = &["Xor", "Xor2"];
-/// Where the log of failed scrapes goes if it has no directory: the kubelet rotates what is there. A file would grow until
-/// the pod is evicted.
+/// Where the log of failed scrapes goes: the kubelet rotates what is there.
 const STDOUT: &str = "/dev/stdout";
 /// Files that are there and can be written.
 const STREAMS: [&str; 3] = [STDOUT, "/dev/stderr", "/dev/null"];
@@ -232,31 +231,21 @@ pub(super) fn tracing(
     })
 }
 
-/// `scrapeFailureLogFile`: a file that cannot be written would end the agent. `writable` are directories that can.
-pub(super) fn failure_log<'a>(
-    file: Option<&str>,
-    mut writable: impl Iterator<Item = &'a str>,
-    findings: &mut Findings,
-) -> Option<String> {
+/// `scrapeFailureLogFile`. A file that cannot be opened ends the agent, and a running one reloads nothing until it can: what
+/// is mounted is decided when the pod is created, this at any time. So nothing but a stream is taken.
+pub(super) fn failure_log(file: Option<&str>, findings: &mut Findings) -> Option<String> {
     let path = Path::root("spec").key("scrapeFailureLogFile");
     let file = text::optional_line(file, &path, findings)?;
-    if !file.contains('/') {
-        return Some(STDOUT.to_owned());
+    if STREAMS.contains(&file.as_str()) {
+        return Some(file);
     }
-    let plain = file.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-    let below = |directory: &str| {
-        let rest = file.strip_prefix(directory.trim_end_matches('/'));
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    };
-    let can_be_written = STREAMS.contains(&file.as_str()) || plain && writable.any(below);
-    if !can_be_written {
-        let rule = Rule::Other {
-            rule: "cannot be written: the agent's root file system is read-only",
-            fix: "write a name without a directory, which goes to standard output, or a path below an emptyDir of spec.volumeMounts",
-        };
-        findings.violation(&path, &file, rule);
+    if file.contains('/') {
+        findings.ignored(
+            &path,
+            "failed scrapes are logged to standard output: a file may not be there to be written",
+        );
     }
-    Some(file)
+    Some(STDOUT.to_owned())
 }
 
 #[cfg(test)]
@@ -265,22 +254,21 @@ mod tests {
     use crate::template::violation::Findings;
 
     #[test]
-    fn failed_scrapes_are_logged_where_the_agent_can_write() {
+    fn failed_scrapes_are_logged_to_a_stream_whatever_file_is_named() {
         let write = |file: &str| {
             let mut findings = Findings::default();
-            let file = failure_log(Some(file), ["/scratch", "/logs/"].into_iter(), &mut findings);
-            (file, findings.violations.len())
+            let file = failure_log(Some(file), &mut findings);
+            assert_eq!(findings.violations, []);
+            (file, findings.ignored.len())
         };
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(write(""), (None, 0));
         assert_eq!(write("failures.log"), (text("/dev/stdout"), 0));
-        for good in ["/dev/stdout", "/dev/stderr", "/scratch/a", "/logs/a/b.log"] {
-            assert_eq!(write(good), (text(good), 0), "{good}");
+        for stream in ["/dev/stdout", "/dev/stderr", "/dev/null"] {
+            assert_eq!(write(stream), (text(stream), 0));
         }
-        for bad in
-            ["/var/log/a", "logs/a", "/scratch", "/scratch/", "/scratchy/a", "/scratch/../etc/a", "/logs//a"]
-        {
-            assert_eq!(write(bad), (text(bad), 1), "{bad}");
+        for file in ["/var/log/a", "logs/a", "/scratch/a/b.log", "/scratch/../etc/a"] {
+            assert_eq!(write(file), (text("/dev/stdout"), 1), "{file}");
         }
     }
 }

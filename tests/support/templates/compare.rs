@@ -287,7 +287,6 @@ fn deliberate(violation: &Violation) -> Option<&'static str> {
         _ if begins("spec.podTargetLabels[") => "rejected: a pod label without a name",
         _ if begins("spec.additionalArgs[") => "rejected: a flag that is ours or ends the agent",
         _ if path == "spec.externalUrl" => "rejected: a URL with which no agent starts",
-        _ if path == "spec.scrapeFailureLogFile" => "rejected: a log that cannot be written",
         _ if path == "spec.version" && text.starts_with("is older than") => "rejected: Prometheus 2",
         _ if ["image", "storage", "secrets", "configMaps", "volumes", "volumeMounts", "containers"]
             .iter()

@@ -11,7 +11,7 @@ use crate::support::monitors::difference::{Fired, Place, credentials};
 use crate::support::monitors::objects::secret_value;
 
 /// Names of all differences; one that never fires is not one.
-pub(crate) const DIFFERENCES: [&str; 46] = [
+pub(crate) const DIFFERENCES: [&str; 45] = [
     // Accept and reject.
     "rejected: a path inside the container",
     "rejected: a header of a proxy has no file form",
@@ -28,7 +28,6 @@ pub(crate) const DIFFERENCES: [&str; 46] = [
     "rejected: a pod label without a name",
     "rejected: a URL with which no agent starts",
     "rejected: a flag that is ours or ends the agent",
-    "rejected: a log that cannot be written",
     "rejected: parts of the pod that a template may not have",
     "rejected: Prometheus 2",
     "rejected: the definition refuses it",
@@ -199,9 +198,10 @@ fn global(ours: &mut Value, theirs: &mut Value, sides: &Sides<'_>, fired: &mut F
             take(ours, "scrape_timeout");
         }
     }
-    if let Some(name) = spec["scrapeFailureLogFile"].as_str().filter(|name| !name.contains('/'))
+    if let Some(name) = spec["scrapeFailureLogFile"].as_str().filter(|name| !name.starts_with("/dev/"))
         && ours["scrape_failure_log_file"] == "/dev/stdout"
-        && theirs["scrape_failure_log_file"] == json!(format!("/var/log/prometheus/{name}"))
+        && [json!(format!("/var/log/prometheus/{name}")), json!(name)]
+            .contains(&theirs["scrape_failure_log_file"])
     {
         fired.note("failed scrapes are logged to standard output");
         ours["scrape_failure_log_file"] = theirs["scrape_failure_log_file"].clone();

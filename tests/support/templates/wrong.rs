@@ -85,6 +85,7 @@ fn process() -> Vec<Wrong> {
         ("web", json!({"maxConnections": -1})),
         ("additionalArgs", json!([{"name": "agent"}])),
         ("additionalArgs", json!([{"name": "no-agent"}])),
+        ("additionalArgs", json!([{"name": "web.config.file", "value": "/etc/web.yml"}])),
         ("additionalArgs", json!([{"name": "config.auto-reload"}])),
         ("additionalArgs", json!([{"name": "query.timeout", "value": "1m"}])),
         ("additionalArgs", json!([{"name": "version"}])),
@@ -104,7 +105,6 @@ fn pod() -> Vec<Wrong> {
         ("volumes", json!([{"name": "a", "hostPath": {"path": "/"}}])),
         ("volumeMounts", json!([{"name": "absent", "mountPath": "/a"}])),
         ("containers", json!([{"name": "prometheus", "command": ["a"]}])),
-        ("scrapeFailureLogFile", json!("/var/log/failures.log")),
     ]
 }
 
