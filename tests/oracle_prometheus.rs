@@ -123,6 +123,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 #[test]
 fn series_are_followed_from_discovery_to_the_receiver() {
     let around = Surroundings {
+        services: Vec::new(),
         pods: vec![pod("shop"), pod("elsewhere")],
         files: [("targets/pod.json".to_owned(), r#"[{"targets": ["localhost:8080"]}]"#.to_owned())].into(),
         env: [("ZONE".to_owned(), "a".to_owned())].into(),

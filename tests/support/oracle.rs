@@ -161,6 +161,8 @@ pub(crate) struct Labelled {
 pub(crate) struct Surroundings {
     /// Pods that the API would list.
     pub(crate) pods: Vec<Value>,
+    /// Services, of whose endpoints it makes what Kubernetes would.
+    pub(crate) services: Vec<Value>,
     /// Content of target files by path.
     pub(crate) files: BTreeMap<String, String>,
     /// Environment of the agent.

@@ -53,7 +53,8 @@ func generateConfig(arguments configArguments) (*configResult, error) {
 	}
 	result := &configResult{Selected: []string{}, Rejected: map[string]string{}, Warnings: []string{}}
 	logger := slog.New(&warningLog{lines: &result.Warnings})
-	var options []prometheusoperator.ConfigGeneratorOption
+	// Every cluster that we know of has EndpointSlices.
+	options := []prometheusoperator.ConfigGeneratorOption{prometheusoperator.WithEndpointSliceSupport()}
 	if arguments.DaemonSet {
 		options = append(options, prometheusoperator.WithDaemonSet())
 	}

@@ -18,7 +18,7 @@ import (
 
 // jobGroups are the target groups that a job's discoveries find.
 func jobGroups(
-	job *promconfig.ScrapeConfig, pods []*corev1.Pod, files map[string]string,
+	job *promconfig.ScrapeConfig, pods []*corev1.Pod, services []*corev1.Service, files map[string]string,
 ) ([]*targetgroup.Group, error) {
 	var groups []*targetgroup.Group
 	for _, one := range job.ServiceDiscoveryConfigs {
@@ -30,7 +30,7 @@ func jobGroups(
 		case *file.SDConfig:
 			found, err = fileGroups(one, files)
 		case *kubernetes.SDConfig:
-			found, err = kubernetesGroups(one, pods)
+			found, err = kubernetesGroups(one, pods, services)
 		default:
 			err = fmt.Errorf("%s discovery is not supported here", one.Name())
 		}
@@ -62,13 +62,22 @@ func fileGroups(config *file.SDConfig, files map[string]string) ([]*targetgroup.
 	return groups, nil
 }
 
-func kubernetesGroups(config *kubernetes.SDConfig, pods []*corev1.Pod) ([]*targetgroup.Group, error) {
-	if config.Role != kubernetes.RolePod {
-		return nil, fmt.Errorf("role %s is not supported here", config.Role)
-	}
+func kubernetesGroups(
+	config *kubernetes.SDConfig, pods []*corev1.Pod, services []*corev1.Service,
+) ([]*targetgroup.Group, error) {
 	attached := config.AttachMetadata
 	if attached.Node || attached.Namespace {
 		return nil, fmt.Errorf("attach_metadata is not supported here")
+	}
+	names := config.NamespaceDiscovery.Names
+	if config.Role != kubernetes.RolePod {
+		if len(config.Selectors) > 0 {
+			return nil, fmt.Errorf("selectors of role %s are not supported here", config.Role)
+		}
+		discovered := slices.DeleteFunc(slices.Clone(services), func(service *corev1.Service) bool {
+			return len(names) > 0 && !slices.Contains(names, service.Namespace)
+		})
+		return endpointGroups(config.Role, pods, discovered)
 	}
 	var selected []*corev1.Pod
 	for _, pod := range pods {

@@ -14,8 +14,10 @@ import (
 type labelArguments struct {
 	// Config is a prometheus.yml.
 	Config string `json:"config"`
-	// Pods for kubernetes_sd_configs with role pod.
+	// Pods for kubernetes_sd_configs.
 	Pods []json.RawMessage `json:"pods"`
+	// Services for kubernetes_sd_configs with role endpoints or endpointslice.
+	Services []json.RawMessage `json:"services"`
 	// Files for file_sd_configs: content by path.
 	Files map[string]string `json:"files"`
 	// Env of the agent, for external labels.
@@ -73,10 +75,14 @@ func labelSeries(arguments labelArguments) (*labelResult, error) {
 	if len(arguments.Reports) == 0 {
 		arguments.Reports = []string{"up"}
 	}
+	services, err := readServices(arguments.Services)
+	if err != nil {
+		return nil, err
+	}
 	result := &labelResult{Targets: []labelledTarget{}, Failures: []string{}}
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	for _, job := range jobs {
-		groups, err := jobGroups(job, pods, arguments.Files)
+		groups, err := jobGroups(job, pods, services, arguments.Files)
 		if err != nil {
 			return nil, at("discovery of job "+job.JobName, err)
 		}

@@ -13,6 +13,7 @@ import (
 	prometheusoperator "github.com/prometheus-operator/prometheus-operator/pkg/prometheus"
 	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery/kubernetes"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
@@ -20,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
@@ -33,7 +35,7 @@ func checkLinks() (err error) {
 		}
 	}()
 	return errors.Join(checkSampleLabels(), checkReportLabels(), checkExternalLabels(), checkBuildPod(),
-		checkAgentArgs())
+		checkAgentArgs(), checkBuildEndpoints())
 }
 
 func checkAgentArgs() error {
@@ -110,6 +112,35 @@ func checkBuildPod() error {
 	got := buildPod(podDiscovery(podStore()), pod)
 	if len(got.Targets) != 2 || !reflect.DeepEqual(got, want) {
 		return fmt.Errorf("buildPod: want %v %v, got %v %v", want.Labels, want.Targets, got.Labels, got.Targets)
+	}
+	return nil
+}
+
+// checkBuildEndpoints looks for what both roles find of a pod that one Service selects: its port and one that the Service has not.
+func checkBuildEndpoints() error {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "web-0", Namespace: "shop", Labels: map[string]string{"app": "web"}},
+		Spec: corev1.PodSpec{NodeName: "node", Containers: []corev1.Container{
+			{Name: "app", Ports: []corev1.ContainerPort{{ContainerPort: 8080}, {ContainerPort: 9090}}}}},
+		Status: corev1.PodStatus{PodIP: "10.0.0.7", Phase: corev1.PodRunning},
+	}
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"},
+		Spec: corev1.ServiceSpec{ClusterIP: "10.1.0.1", Selector: pod.Labels, Ports: []corev1.ServicePort{
+			{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80, TargetPort: intstr.FromInt32(8080)}}},
+	}
+	for role, label := range map[kubernetes.Role]model.LabelName{
+		kubernetes.RoleEndpoint:      "__meta_kubernetes_endpoint_port_name",
+		kubernetes.RoleEndpointSlice: "__meta_kubernetes_endpointslice_port_name",
+	} {
+		groups, err := endpointGroups(role, []*corev1.Pod{pod}, []*corev1.Service{service})
+		if err != nil {
+			return err
+		}
+		if len(groups) != 1 || len(groups[0].Targets) != 2 || groups[0].Targets[0][label] != "http" ||
+			groups[0].Targets[1]["__address__"] != "10.0.0.7:9090" || groups[0].Labels["__meta_kubernetes_service_name"] != "web" {
+			return fmt.Errorf("role %s: want one group with two targets, got %v", role, groups)
+		}
 	}
 	return nil
 }

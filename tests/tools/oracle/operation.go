@@ -12,14 +12,15 @@ import (
 
 // operations by name.
 var operations = map[string]operation{
-	"config":   operate(generateConfig),
-	"crd":      operate(checkCustomResource),
-	"labels":   operate(labelSeries),
-	"patch":    operate(patchPod),
-	"podsd":    operate(discoverPods),
-	"psa":      operate(checkPodSecurity),
-	"sent":     operate(sendPod),
-	"validate": operate(validatePod),
+	"config":      operate(generateConfig),
+	"crd":         operate(checkCustomResource),
+	"endpointssd": operate(discoverEndpoints),
+	"labels":      operate(labelSeries),
+	"patch":       operate(patchPod),
+	"podsd":       operate(discoverPods),
+	"psa":         operate(checkPodSecurity),
+	"sent":        operate(sendPod),
+	"validate":    operate(validatePod),
 }
 
 // operation is a function from arguments to a result, both JSON.

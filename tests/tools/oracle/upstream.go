@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/scrape"
 	_ "github.com/prometheus/prometheus/storage/remote"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
 // Functions of upstream that it does not export. The linker compares names, not types, so checkLinks runs each of them at
@@ -23,6 +24,12 @@ func buildAgentArgs(generator *prometheusoperator.ConfigGenerator, walCompressio
 
 //go:linkname buildPod github.com/prometheus/prometheus/discovery/kubernetes.(*Pod).buildPod
 func buildPod(discovery *kubernetes.Pod, pod *corev1.Pod) *targetgroup.Group
+
+//go:linkname buildEndpoints github.com/prometheus/prometheus/discovery/kubernetes.(*Endpoints).buildEndpoints
+func buildEndpoints(discovery *kubernetes.Endpoints, endpoints *corev1.Endpoints) *targetgroup.Group
+
+//go:linkname buildEndpointSlice github.com/prometheus/prometheus/discovery/kubernetes.(*EndpointSlice).buildEndpointSlice
+func buildEndpointSlice(discovery *kubernetes.EndpointSlice, slice discoveryv1.EndpointSlice) *targetgroup.Group
 
 //go:linkname mutateSampleLabels github.com/prometheus/prometheus/scrape.mutateSampleLabels
 func mutateSampleLabels(series labels.Labels, target *scrape.Target, honor bool, rules []*relabel.Config) labels.Labels
