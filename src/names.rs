@@ -104,6 +104,8 @@ pub const META_SOURCE: &str = "__meta_promsidecar_source";
 pub const SOURCE_ANNOTATION: &str = "annotation";
 /// Value of [`META_SOURCE`] for the one group without a port, for jobs that bring their own.
 pub const SOURCE_ANCHOR: &str = "anchor";
+/// Target label of the group without a port: numbers of the ports that containers declare, with commas around each.
+pub const META_PORTS: &str = "__meta_promsidecar_ports";
 /// Value of [`META_SOURCE`] for the agent itself.
 pub const SOURCE_AGENT: &str = "agent";
 /// Target label of annotation groups: scrape interval in whole milliseconds, digits only.

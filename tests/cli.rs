@@ -425,3 +425,30 @@ fn a_monitor_without_a_name_of_its_own_is_a_finding_of_validate_and_of_lint_and_
         "{output:?}"
     );
 }
+
+#[test]
+fn service_monitors_are_rendered_for_the_services_beside_them_and_others_are_refused_by_name() {
+    let file = "tests/cli/services.yaml";
+    let refused = "refused: ServiceMonitor team-a/web: Service team-a/foreign has no selector";
+    let output = run(&["render", "-f", file, "--namespace", "team-a"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let rendered = text(&output.stdout);
+    assert!(rendered.contains("job_name: serviceMonitor/team-a/web/0/shop\n"), "{rendered}");
+    assert!(rendered.contains(&format!("# {refused}")), "{rendered}");
+    let yet = "ServiceMonitors are rendered by the commands that read manifests, and are not followed in a cluster yet";
+    assert!(rendered.contains(yet), "{rendered}");
+    let output = run(&["validate", "-o", "json", "-f", file]);
+    let judged: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let services = &judged[0]["serviceMonitors"];
+    assert_eq!(services["taken"], serde_json::json!(["team-a/web"]));
+    assert_eq!(services["rejected"], serde_json::json!([]));
+    assert_eq!(services["refused"][0]["service"], "team-a/foreign");
+    let output = run(&["lint", "-f", file]);
+    let found = text(&output.stdout).matches("monitor-rejected").count();
+    assert_eq!((output.status.code(), found), (Some(1), 1), "{output:?}");
+    for command in ["inject", "diff", "explain"] {
+        let output = run(&[command, "-f", "examples/deployment.yaml", "--templates", file]);
+        assert!(text(&output.stderr).contains(refused), "{command}: {output:?}");
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {:?}", output.status);
+    }
+}

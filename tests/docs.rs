@@ -222,7 +222,13 @@ fn the_fields_of_a_monitor_are_those_of_the_tables() {
     let text = read("docs/monitors.md");
     let mut tables = text.split("\n| field | verdict | what differs |\n");
     let before = tables.next().expect("a text has a beginning");
-    let written = [&monitors::SPEC[..], &monitors::ENDPOINT[..]].map(monitor_fields);
+    let written = [
+        &monitors::SPEC[..],
+        &monitors::ENDPOINT[..],
+        &monitors::SERVICE_SPEC[..],
+        &monitors::SERVICE_ENDPOINT[..],
+    ]
+    .map(monitor_fields);
     let mut expected = before.to_owned();
     for (part, table) in tables.zip(written) {
         let after = part.split_once("\n\n").map_or("", |(_, after)| after);
@@ -232,7 +238,7 @@ fn the_fields_of_a_monitor_are_those_of_the_tables() {
     let mut wrong = Vec::new();
     compare(&path, Some(&expected), &mut wrong);
     assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1 cargo test --test docs\n{}", wrong.join("\n"));
-    assert_eq!(text.matches("| field | verdict |").count(), 2, "docs/monitors.md has two tables");
+    assert_eq!(text.matches("| field | verdict |").count(), 4, "docs/monitors.md has four tables");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! labels, then marked groups for hints, for jobs that bring their own port, and for the agent itself.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::hints::Hints;
@@ -79,7 +80,10 @@ fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Op
         }
     }
     hinted(discovery, &mut groups)?;
-    groups.group(None, |out| label(names::META_SOURCE, names::SOURCE_ANCHOR, out))?;
+    groups.group(None, |out| {
+        label(names::META_SOURCE, names::SOURCE_ANCHOR, out);
+        declared(discovery.pod, out);
+    })?;
     if let Some(port) = discovery.agent_port {
         groups.group(Some(port), |out| {
             label(names::META_SOURCE, names::SOURCE_AGENT, out);
@@ -88,6 +92,21 @@ fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Op
     }
     groups.out.plain("]");
     Some(groups.out)
+}
+
+/// Numbers of the ports that containers declare, so that a job that brings its own port does not scrape one twice.
+fn declared(pod: &PodView<'_>, out: &mut EscapedJson) {
+    let numbers: BTreeSet<u16> =
+        pod.all_containers().flat_map(|(container, _)| container.ports()).map(|(number, _)| number).collect();
+    if numbers.is_empty() {
+        return;
+    }
+    let mut text = String::from(",");
+    for number in numbers {
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push(',');
+    }
+    label(names::META_PORTS, &text, out);
 }
 
 struct Groups<'a> {

@@ -14,14 +14,14 @@ use super::{UsageError, input, values};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::manifest::Document;
-use crate::monitors::podmonitor;
+use crate::monitors::object::Kind;
 use crate::store::{compile, documents};
 use crate::template::agent::TemplateId;
 
 /// Flags of the cluster.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClusterArgs {
-    /// Folder or file with `PrometheusAgents`, `PodMonitors` and Namespaces.
+    /// Folder or file with `PrometheusAgents`, monitors, Services and Namespaces.
     #[arg(short, long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR")]
     pub templates: Option<PathBuf>,
     /// Namespace of objects that name none. [default: default]
@@ -73,13 +73,14 @@ impl ClusterArgs {
     }
 }
 
-/// Kind, namespace and name of a template, monitor or Namespace.
+/// Kind, namespace and name of a template, monitor, Service or Namespace.
 fn identity(document: &Document) -> Option<(String, TemplateId)> {
     let kind = document.kind();
     let mut id = compile::template_id(document.object.get("metadata")?);
     match kind {
         "Namespace" => id.namespace.clear(),
-        crate::template::KIND | podmonitor::KIND => {}
+        crate::template::KIND | "Service" => {}
+        monitor if [Kind::Pod, Kind::Service].iter().any(|kind| kind.word() == monitor) => {}
         _ => return None,
     }
     Some((kind.to_owned(), id))

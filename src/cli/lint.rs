@@ -32,7 +32,7 @@ pub struct Args {
     /// Manifest or folder of manifests to judge; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
-    /// Folder or file with `PrometheusAgents`, `PodMonitors` and Namespaces that count as well.
+    /// Folder or file with `PrometheusAgents`, monitors, Services and Namespaces that count as well.
     #[arg(short, long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,
     /// Namespace of objects that name none.

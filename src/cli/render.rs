@@ -26,7 +26,7 @@ use crate::template::{Template, render};
 /// Arguments of `render`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifest or folder of manifests with the template, `PodMonitors` and Namespaces; - reads standard input.
+    /// Manifest or folder of manifests with the template, monitors, Services and Namespaces; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
     /// Namespace of the pods. [default: the template's]

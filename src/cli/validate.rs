@@ -13,14 +13,14 @@ use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
 use super::templates::{self, Judged, Manifests};
-use crate::monitors::selection::{Monitors, Rejected, Selection};
+use crate::monitors::selection::{Monitors, Refused, Rejected, Selection, Taken};
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Manifest or folder of manifests with templates, `PodMonitors` and Namespaces; - reads standard input.
+    /// Manifest or folder of manifests with templates, monitors, Services and Namespaces; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
     filename: PathBuf,
     #[command(flatten)]
@@ -50,8 +50,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let bad =
-        judged.iter().any(|(selection, judged)| judged.outcome.is_err() || !selection.rejected.is_empty());
+    let bad = judged.iter().any(|(selection, judged)| judged.outcome.is_err() || selection.has_rejected());
     Ok(ExitCode::from(u8::from(bad || !unusable.is_empty())))
 }
 
@@ -126,14 +125,21 @@ fn to_json((selection, judged): &(Selection, Judged)) -> Value {
         let violations: Vec<_> = violations.iter().map(violation).collect();
         json!({"monitor": id.to_string(), "violations": violations})
     };
-    let taken: Vec<_> = selection.taken.iter().map(|taken| taken.id.to_string()).collect();
+    let taken = |taken: &[Taken]| taken.iter().map(|taken| taken.id.to_string()).collect::<Vec<_>>();
+    let by_service = &selection.by_service;
+    let refused = |Refused { monitor, service, why }: &Refused| json!({"monitor": monitor.to_string(), "service": service.to_string(), "why": why.to_string()});
     json!({
         "file": file,
         "document": document,
         "podMonitors": {
-            "taken": taken,
+            "taken": taken(&selection.taken),
             "rejected": selection.rejected.iter().map(rejected).collect::<Vec<_>>(),
             "notes": selection.notes(),
+        },
+        "serviceMonitors": {
+            "taken": taken(&by_service.taken),
+            "rejected": by_service.rejected.iter().map(rejected).collect::<Vec<_>>(),
+            "refused": by_service.refused.iter().map(refused).collect::<Vec<_>>(),
         },
         "template": template.id.to_string(),
         "claimed": template.claimed,

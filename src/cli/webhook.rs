@@ -29,7 +29,7 @@ pub struct Args {
     listen: ListenArgs,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgent`, `PodMonitor` and Namespace objects, in place of a
+    /// Directory of *.yaml, *.yml and *.json files with `PrometheusAgents`, monitors, Services and Namespaces, in place of a
     /// cluster's; changes are followed. An object without a namespace is in `default`.
     #[arg(long, env = "PROMSIDECAR_TEMPLATES", value_name = "DIR", value_parser = values::path)]
     templates: Option<PathBuf>,

@@ -1,40 +1,62 @@
-//! Monitors and namespaces among the objects of manifests. PURE.
+//! Monitors, Services and namespaces among the objects of manifests. PURE.
 //!
-//! Input: objects, one after another. Output: [`Monitors`]; what of a monitor keeps it from being one, for whoever reads the
+//! Input: objects, one after another. Output: [`Monitors`]; what of an object keeps it from being one, for whoever reads the
 //! manifests to tell.
 
 use serde_json::{Value, json};
 
-use super::podmonitor::{MonitorId, PodMonitor, ReadError};
+use super::object::{Kind, Monitor, MonitorId, ReadError, Spec};
+use super::podmonitor::PodMonitor;
 use super::selection::Monitors;
+use super::service::Service;
+use super::servicemonitor::ServiceMonitor;
 use crate::store::documents::namespace_labels;
 
 /// What was found so far.
 #[derive(Debug, Default)]
 pub struct Collector(Monitors);
 
-/// A monitor that does not count.
+/// An object that does not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unusable {
+pub struct Unusable {
+    /// `kind` of the object.
+    pub kind: &'static str,
+    why: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Why {
     /// This field of its metadata is no name.
     Unnamed(&'static str),
     /// Another one has its name.
     Twice(MonitorId),
 }
 
+/// Whether an object is one that a [`Collector`] reads, Namespaces aside.
+pub fn is_collected(object: &Value) -> bool {
+    PodMonitor::is_monitor(object) || ServiceMonitor::is_monitor(object) || Service::is_service(object)
+}
+
 impl Collector {
-    /// Notes a monitor or namespace; other objects are passed over. `namespace` is that of monitors that name none.
+    /// Notes a monitor, Service or namespace; other objects are passed over. `namespace` is that of objects that name none.
     pub fn note(&mut self, object: &Value, namespace: &str) -> Result<(), Unusable> {
         if PodMonitor::is_monitor(object) {
-            let monitor = match PodMonitor::read(&placed(object, namespace)) {
-                Ok(monitor) => monitor,
-                Err(ReadError::Name { field }) => return Err(Unusable::Unnamed(field)),
-                Err(ReadError::Kind { .. }) => return Ok(()),
-            };
-            if self.0.get(&monitor.id).is_some() {
-                return Err(Unusable::Twice(monitor.id));
-            }
+            let monitor: PodMonitor = read(object, namespace)?;
+            let known = self.0.get(&monitor.id).is_some();
+            once(Kind::Pod.word(), &monitor.id, known)?;
             self.0.insert(monitor);
+        } else if ServiceMonitor::is_monitor(object) {
+            let monitor: ServiceMonitor = read(object, namespace)?;
+            let known = self.0.get_for_services(&monitor.id).is_some();
+            once(Kind::Service.word(), &monitor.id, known)?;
+            self.0.insert_for_services(monitor);
+        } else if Service::is_service(object) {
+            // Services are in many manifests that are about something else: the first of a name counts, without a word.
+            if let Ok(service) = Service::read(&placed(object, namespace))
+                && self.0.services().get(&service.id).is_none()
+            {
+                self.0.services_mut().insert(service);
+            }
         } else if object["apiVersion"] == "v1" && object["kind"] == "Namespace" {
             let metadata = &object["metadata"];
             let name = metadata["name"].as_str().unwrap_or_default();
@@ -47,6 +69,18 @@ impl Collector {
     pub fn into_monitors(self) -> Monitors {
         self.0
     }
+}
+
+fn read<S: Spec>(object: &Value, namespace: &str) -> Result<Monitor<S>, Unusable> {
+    let kind = S::KIND.word();
+    Monitor::read(&placed(object, namespace)).map_err(|error| match error {
+        ReadError::Name { field, .. } => Unusable { kind, why: Why::Unnamed(field) },
+        ReadError::Kind { .. } => Unusable { kind, why: Why::Unnamed("name") },
+    })
+}
+
+fn once(kind: &'static str, id: &MonitorId, known: bool) -> Result<(), Unusable> {
+    if known { Err(Unusable { kind, why: Why::Twice(id.clone()) }) } else { Ok(()) }
 }
 
 /// The object with the namespace that it will have.
@@ -63,19 +97,20 @@ pub(crate) fn placed(object: &Value, namespace: &str) -> Value {
 impl Unusable {
     /// Path of the field.
     pub fn field(&self) -> String {
-        match self {
-            Self::Unnamed(field) => format!("metadata.{field}"),
-            Self::Twice(_) => "metadata.name".to_owned(),
+        match &self.why {
+            Why::Unnamed(field) => format!("metadata.{field}"),
+            Why::Twice(_) => "metadata.name".to_owned(),
         }
     }
 
     /// What is wrong with it, as the end of a sentence that begins with the field.
     pub fn what(&self) -> String {
-        match self {
-            Self::Unnamed(_) => "is missing or not a name that the API server accepts".to_owned(),
-            Self::Twice(id) => {
+        match &self.why {
+            Why::Unnamed(_) => "is missing or not a name that the API server accepts".to_owned(),
+            Why::Twice(id) => {
+                let kind = self.kind;
                 format!(
-                    "is that of PodMonitor {id}, which was already defined above or in an earlier file and counts"
+                    "is that of {kind} {id}, which was already defined above or in an earlier file and counts"
                 )
             }
         }
@@ -83,9 +118,9 @@ impl Unusable {
 
     /// What to do.
     pub const fn fix(&self) -> &'static str {
-        match self {
-            Self::Unnamed(_) => "give it one, in quotes if it is a number",
-            Self::Twice(_) => "remove one",
+        match &self.why {
+            Why::Unnamed(_) => "give it one, in quotes if it is a number",
+            Why::Twice(_) => "remove one",
         }
     }
 }
@@ -93,14 +128,36 @@ impl Unusable {
 /// One line.
 impl std::fmt::Display for Unusable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of the PodMonitor {}; {}", self.field(), self.what(), self.fix())
+        write!(f, "{} of the {} {}; {}", self.field(), self.kind, self.what(), self.fix())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Collector, Unusable};
+    use super::{Collector, Unusable, Why};
     use serde_json::{Value, json};
+
+    #[test]
+    fn services_of_any_shape_cost_nothing_and_the_first_of_a_name_counts() {
+        let mut collector = Collector::default();
+        for (metadata, spec) in [
+            (json!({"name": "a"}), json!({"selector": {"app": "a"}, "ports": [{"port": 80}]})),
+            (json!({"name": "a"}), json!({"selector": {}})),
+            (json!({"generateName": "a-"}), json!({})),
+            (json!(7), json!(7)),
+            (json!({"name": "b"}), json!(7)),
+        ] {
+            let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec});
+            assert_eq!(collector.note(&object, "shop"), Ok(()));
+        }
+        let monitors = collector.into_monitors();
+        let found: Vec<_> = monitors
+            .services()
+            .of("shop")
+            .map(|service| (service.id.to_string(), service.spec.is_ok()))
+            .collect();
+        assert_eq!(found, [("shop/a".to_owned(), true), ("shop/b".to_owned(), false)]);
+    }
 
     #[test]
     fn the_first_of_a_name_counts_and_one_without_costs_no_other() {
@@ -118,7 +175,8 @@ mod tests {
             (json!(null), "name"),
             (json!("x"), "name"),
         ] {
-            assert_eq!(note(monitor(metadata.clone())), Err(Unusable::Unnamed(field)), "{metadata}");
+            let unnamed = Unusable { kind: "PodMonitor", why: Why::Unnamed(field) };
+            assert_eq!(note(monitor(metadata.clone())), Err(unnamed), "{metadata}");
         }
         assert_eq!(note(json!({"kind": "PodMonitor", "metadata": {}})), Ok(()));
         let found: Vec<_> = collector

@@ -1,4 +1,5 @@
-//! What becomes of every field of upstream's `PodMonitorSpec` and `PodMetricsEndpoint`. PURE: two tables.
+//! What becomes of every field of upstream's `PodMonitorSpec` and `PodMetricsEndpoint`, `ServiceMonitorSpec` and `Endpoint`. PURE:
+//! four tables.
 //!
 //! Input: nothing. Output: a verdict a field, from which the documentation speaks.
 
@@ -76,6 +77,69 @@ pub const ENDPOINT: [Field; 25] = [
     plain("followRedirects"),
     plain("enableHttp2"),
     honoured("tlsConfig", FILES),
+    field("proxyUrl", Rejected(PROXY)),
+    field("noProxy", Rejected(PROXY)),
+    field("proxyFromEnvironment", Ignored(NO_PROXY)),
+    field("proxyConnectHeader", Rejected(PROXY)),
+];
+
+/// Fields below `spec` of a `ServiceMonitor`.
+pub const SERVICE_SPEC: [Field; 24] = [
+    plain("jobLabel"),
+    plain("targetLabels"),
+    plain("podTargetLabels"),
+    plain("endpoints"),
+    honoured("selector", "decides for which Services there are jobs; values match exactly"),
+    honoured("selectorMechanism", "both mechanisms choose Services before there are jobs"),
+    honoured("namespaceSelector", "decides for which namespaces' agents the monitor is rendered"),
+    plain("sampleLimit"),
+    plain("scrapeProtocols"),
+    plain("fallbackScrapeProtocol"),
+    plain("targetLimit"),
+    plain("labelLimit"),
+    plain("labelNameLengthLimit"),
+    plain("labelValueLengthLimit"),
+    plain("scrapeNativeHistograms"),
+    plain("scrapeClassicHistograms"),
+    plain("nativeHistogramBucketLimit"),
+    plain("nativeHistogramMinBucketFactor"),
+    plain("convertClassicHistogramsToNHCB"),
+    plain("keepDroppedTargets"),
+    field("attachMetadata", Ignored(NODE)),
+    honoured("scrapeClass", "files of a class are the template's, in the pods' namespace"),
+    plain("bodySizeLimit"),
+    honoured("serviceDiscoveryRole", "decides how labels of endpoints are named; there is no discovery"),
+];
+
+/// Fields of one of its `endpoints`.
+pub const SERVICE_ENDPOINT: [Field; 25] = [
+    plain("port"),
+    plain("targetPort"),
+    plain("path"),
+    plain("scheme"),
+    plain("params"),
+    plain("interval"),
+    plain("scrapeTimeout"),
+    plain("honorLabels"),
+    plain("honorTimestamps"),
+    plain("trackTimestampsStaleness"),
+    honoured("metricRelabelings", DOUBTS),
+    honoured("relabelings", DOUBTS),
+    plain("filterRunning"),
+    field(
+        "bearerTokenFile",
+        Rejected("a path into a container whose files the monitor's author does not know"),
+    ),
+    honoured("authorization", FILES),
+    honoured("basicAuth", FILES),
+    honoured("oauth2", "the client id comes from `endpointParams.client_id`, the client secret as a file"),
+    honoured("bearerTokenSecret", FILES),
+    plain("followRedirects"),
+    plain("enableHttp2"),
+    honoured(
+        "tlsConfig",
+        "files, and only for pods of the monitor's own namespace; `caFile`, `certFile` and `keyFile` reject the monitor",
+    ),
     field("proxyUrl", Rejected(PROXY)),
     field("noProxy", Rejected(PROXY)),
     field("proxyFromEnvironment", Ignored(NO_PROXY)),

@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 
 use super::api::{IntOrString, PodMetricsEndpoint, PodMonitorSpec};
 use super::doubts::{self, Authored};
+use super::object::{Kind, MonitorId};
 use super::podmonitor::PodMonitor;
 use super::{endpoint, selector};
 use crate::names;
 use crate::template::agent::{Agent, FileReference, IgnoredField, ScrapeClass};
+use crate::template::duration::PromDuration;
 use crate::template::prometheus::{Histograms, Limits, Relabel, ScrapeConfig};
 use crate::template::quantity::Quantity;
 use crate::template::render::jobs::frame;
@@ -20,6 +22,8 @@ use crate::template::validate::{classes, relabel, text};
 use crate::template::version::Capability;
 use crate::template::violation::{Findings, Path, Rule, Violation, Warning};
 
+/// Where upstream keeps the name of its job, for relabelings.
+pub(super) const JOB_NAME: &str = "__tmp_prometheus_job_name";
 const MECHANISMS: &[&str] = &["RelabelConfig", "RoleSelector"];
 
 /// A monitor that passed.
@@ -37,29 +41,85 @@ pub(super) struct Checked {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Checks a monitor for an agent, whatever the namespace of its pods.
+/// A monitor of either kind, as far as both are the same.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: &'a MonitorId,
+    /// Of a `ServiceMonitor`, its fields of the same names.
+    pub(super) spec: &'a PodMonitorSpec,
+    pub(super) misread: &'a [Violation],
+    pub(super) ignored: &'a [IgnoredField],
+}
+
+/// The job of an endpoint, but for where its targets come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Draft {
+    /// Its relabelings are upstream's alone, those before the class's and the author's.
+    job: ScrapeConfig,
+    /// The class's, then the author's.
+    pub(super) authored: Vec<Relabel>,
+    times: (PromDuration, PromDuration),
+    enforced: Option<(String, String)>,
+}
+
+impl Draft {
+    /// The whole job; `first` are rules that choose and prepare its targets.
+    pub(super) fn framed(&self, job_name: String, first: Vec<Relabel>) -> ScrapeConfig {
+        let relabel_configs = first.into_iter().chain(self.rules().cloned()).collect();
+        let job = ScrapeConfig { job_name, relabel_configs, ..self.job.clone() };
+        frame(job, self.times, self.enforced.as_ref().map(|(label, value)| (label.as_str(), value.as_str())))
+    }
+
+    /// Every relabeling but those of the frame.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Relabel> {
+        self.job.relabel_configs.iter().chain(&self.authored)
+    }
+}
+
+/// Checks a `PodMonitor` for an agent, whatever the namespace of its pods.
 pub(super) fn check(agent: &Agent, monitor: &PodMonitor) -> Result<Checked, Vec<Violation>> {
+    let PodMonitor { id, spec, misread, ignored, .. } = monitor;
+    let subject = Subject { kind: Kind::Pod, id, spec, misread, ignored };
+    let (checked, drafts) = drafts(agent, &subject, |common, (endpoint, path), findings| {
+        relabelings(id, common, (endpoint, path), findings)
+    })?;
+    let jobs =
+        drafts.iter().enumerate().map(|(index, draft)| draft.framed(job_name(&subject, index), Vec::new()));
+    Ok(Checked { jobs: jobs.collect(), ..checked })
+}
+
+/// Upstream's name of a job.
+pub(super) fn job_name(subject: &Subject<'_>, index: usize) -> String {
+    let Subject { kind, id, .. } = subject;
+    format!("{}/{}/{}/{index}", kind.job_prefix(), id.namespace, id.name)
+}
+
+/// Checks a monitor of either kind; `before` gives the relabelings that upstream puts before those of the class and the author.
+/// The result has no jobs yet.
+pub(super) fn drafts(
+    agent: &Agent,
+    subject: &Subject<'_>,
+    before: impl Fn(&Common, (&PodMetricsEndpoint, &Path), &mut Findings) -> Vec<Relabel>,
+) -> Result<(Checked, Vec<Draft>), Vec<Violation>> {
     let mut findings = Findings {
-        violations: monitor.misread.clone(),
-        ignored: monitor.ignored.clone(),
+        violations: subject.misread.to_vec(),
+        ignored: subject.ignored.to_vec(),
         warnings: Vec::new(),
     };
     let mut needs = Needs::of_monitor();
     let root = Path::root("spec");
-    let common = common(agent, monitor, &root, &mut findings);
-    let endpoints = root.key("podMetricsEndpoints");
-    let mut jobs = Vec::new();
+    let common = common(agent, subject, &root, &mut findings);
+    let endpoints = root.key(subject.kind.endpoints());
+    let mut drafts = Vec::new();
     let mut references = Vec::new();
-    for (index, endpoint) in monitor.spec.pod_metrics_endpoints.iter().enumerate() {
+    for (index, endpoint) in subject.spec.pod_metrics_endpoints.iter().enumerate() {
         let path = endpoints.index(index);
         references.extend(endpoint.references().into_iter().map(|name| path.key(name)));
-        let job = ScrapeConfig {
-            job_name: format!("podMonitor/{}/{}/{index}", monitor.id.namespace, monitor.id.name),
-            ..job(agent, monitor, &common, (endpoint, &path), &mut needs, &mut findings)
-        };
-        jobs.push(job);
+        let before = before(&common, (endpoint, &path), &mut findings);
+        drafts.push(draft(agent, subject, &common, (endpoint, &path), (before, &mut needs, &mut findings)));
     }
-    if jobs.is_empty() {
+    if drafts.is_empty() {
         findings.warning(&endpoints, "is empty: nothing is scraped");
     }
     let Findings { mut violations, mut ignored, mut warnings } = findings;
@@ -72,24 +132,24 @@ pub(super) fn check(agent: &Agent, monitor: &PodMonitor) -> Result<Checked, Vec<
     ignored.dedup();
     warnings.sort();
     let files = needs.files.into_iter().map(|file| FileReference { essential: false, ..file }).collect();
-    Ok(Checked { jobs, files, references, ignored, warnings })
+    Ok((Checked { jobs: Vec::new(), files, references, ignored, warnings }, drafts))
 }
 
 /// What all endpoints of a monitor share.
-struct Common {
-    /// Which pods.
+pub(super) struct Common {
+    /// Which pods, of a `PodMonitor`.
     selection: Vec<Relabel>,
     /// Labels of the pod that become labels of the target.
-    pod_labels: Vec<Relabel>,
-    job_label: Option<String>,
+    pub(super) pod_labels: Vec<Relabel>,
+    pub(super) job_label: Option<String>,
     limits: Limits,
     histograms: Histograms,
     fallback: Option<&'static str>,
     class: ScrapeClass,
 }
 
-fn common(agent: &Agent, monitor: &PodMonitor, root: &Path, findings: &mut Findings) -> Common {
-    let spec = &monitor.spec;
+fn common(agent: &Agent, subject: &Subject<'_>, root: &Path, findings: &mut Findings) -> Common {
+    let spec = subject.spec;
     let mechanism = root.key("selectorMechanism");
     text::choice(spec.selector_mechanism.as_deref(), MECHANISMS, MECHANISMS, &mechanism, findings);
     match &spec.selector {
@@ -131,26 +191,26 @@ fn scrape_class(agent: &Agent, spec: &PodMonitorSpec, root: &Path, findings: &mu
     class.cloned().unwrap_or_default()
 }
 
-fn job(
+fn draft(
     agent: &Agent,
-    monitor: &PodMonitor,
+    subject: &Subject<'_>,
     common: &Common,
     (endpoint, path): (&PodMetricsEndpoint, &Path),
-    needs: &mut Needs,
-    findings: &mut Findings,
-) -> ScrapeConfig {
+    (before, needs, findings): (Vec<Relabel>, &mut Needs, &mut Findings),
+) -> Draft {
     let template = &agent.spec;
     let legacy = legacy_names(template);
     let keys = endpoint::job(endpoint, path, &common.class, needs, findings);
     let times = endpoint::times(&keys, agent, path, findings);
-    let mut before = relabelings(monitor, common, (endpoint, path), findings);
-    before.extend(common.class.relabel_configs.iter().cloned());
     let (targets_path, metrics_path) = (path.key("relabelings"), path.key("metricRelabelings"));
     let targets = relabel::relabelings(&endpoint.relabelings, legacy, &targets_path, findings);
     let metrics = relabel::relabelings(&endpoint.metric_relabelings, legacy, &metrics_path, findings);
-    let authored =
-        Authored { before: &before, targets: (&targets, targets_path), metrics: (&metrics, metrics_path) };
-    doubts::report(&authored, findings);
+    let mut authored = common.class.relabel_configs.clone();
+    let theirs: Vec<_> = before.iter().chain(&authored).cloned().collect();
+    let report =
+        Authored { before: &theirs, targets: (&targets, targets_path), metrics: (&metrics, metrics_path) };
+    doubts::report(&report, findings);
+    authored.extend(targets);
     let overridden = template.override_honor_timestamps == Some(true);
     let job = ScrapeConfig {
         honor_labels: Some(
@@ -158,46 +218,43 @@ fn job(
         ),
         honor_timestamps: if overridden { Some(false) } else { endpoint.honor_timestamps },
         scrape_protocols: protocols(
-            &monitor.spec.scrape_protocols,
+            &subject.spec.scrape_protocols,
             &Path::root("spec").key("scrapeProtocols"),
             findings,
         ),
         fallback_scrape_protocol: common.fallback,
         limits: common.limits.clone(),
         histograms: common.histograms.clone(),
-        relabel_configs: before.into_iter().chain(targets).collect(),
+        relabel_configs: before,
         metric_relabel_configs: common.class.metric_relabel_configs.iter().cloned().chain(metrics).collect(),
         ..keys
     };
     // Upstream's value, whichever namespace the pods are in.
-    let label = agent.config.enforced_namespace_label.as_deref().filter(|_| !is_excluded(agent, monitor));
-    frame(job, times, label.map(|label| (label, monitor.id.namespace.as_str())))
+    let label = agent.config.enforced_namespace_label.clone().filter(|_| !is_excluded(agent, subject));
+    Draft { job, authored, times, enforced: label.map(|label| (label, subject.id.namespace.clone())) }
 }
 
 /// Whether the template leaves the monitor out of enforcement. Entries without a namespace count for nothing, as upstream.
-fn is_excluded(agent: &Agent, monitor: &PodMonitor) -> bool {
+fn is_excluded(agent: &Agent, subject: &Subject<'_>) -> bool {
     agent.spec.excluded_from_enforcement.iter().any(|excluded| {
         let upstream = excluded.group.is_empty() || excluded.group == "monitoring.coreos.com";
         upstream
-            && excluded.resource == "podmonitors"
+            && excluded.resource == subject.kind.resource()
             && !excluded.namespace.is_empty()
-            && excluded.namespace == monitor.id.namespace
-            && (excluded.name.is_empty() || excluded.name == monitor.id.name)
+            && excluded.namespace == subject.id.namespace
+            && (excluded.name.is_empty() || excluded.name == subject.id.name)
     })
 }
 
 /// Upstream's relabelings before the author's, over the groups that pod discovery would have made.
 fn relabelings(
-    monitor: &PodMonitor,
+    id: &MonitorId,
     common: &Common,
     (endpoint, path): (&PodMetricsEndpoint, &Path),
     findings: &mut Findings,
 ) -> Vec<Relabel> {
-    let drop = |source: &str, regex: &str| Relabel { action: Some("drop"), ..Relabel::keep(source, regex) };
-    let mut rules = vec![drop(names::META_SOURCE, ".+"), Relabel::copy("job", "__tmp_prometheus_job_name")];
-    if endpoint.filter_running != Some(false) {
-        rules.push(drop("__meta_kubernetes_pod_phase", "(Failed|Succeeded)"));
-    }
+    let mut rules = vec![Relabel::drop(names::META_SOURCE, ".+"), Relabel::copy("job", JOB_NAME)];
+    rules.extend(running(endpoint));
     rules.extend(common.selection.iter().cloned());
     let (keep, label) = port(endpoint, path, findings);
     rules.extend(keep);
@@ -205,10 +262,16 @@ fn relabelings(
     rules.push(Relabel::copy("__meta_kubernetes_pod_container_name", "container"));
     rules.push(Relabel::copy(names::POD_NAME.meta_label, "pod"));
     rules.extend(common.pod_labels.iter().cloned());
-    rules.push(Relabel::set("job", monitor.id.to_string()));
+    rules.push(Relabel::set("job", id.to_string()));
     rules.extend(common.job_label.as_deref().map(|label| pod_label(&selector::sanitise(label), "job")));
     rules.extend(label.map(|label| Relabel::set("endpoint", label)));
     rules
+}
+
+/// The filter of pods that still run, unless the endpoint says otherwise.
+pub(super) fn running(endpoint: &PodMetricsEndpoint) -> Option<Relabel> {
+    let is_filtered = endpoint.filter_running != Some(false);
+    is_filtered.then(|| Relabel::drop("__meta_kubernetes_pod_phase", "(Failed|Succeeded)"))
 }
 
 /// Rules that leave to the monitor the ports that it scrapes, for the job over the hints of pods.
@@ -216,12 +279,18 @@ pub(super) fn hinted(monitor: &PodMonitor) -> Vec<Relabel> {
     let Some(pods) = &monitor.spec.selector else { return Vec::new() };
     let endpoints = monitor.spec.pod_metrics_endpoints.iter();
     let port = |endpoint| port(endpoint, &Path::root("spec"), &mut Findings::default()).0;
-    endpoints.flat_map(|endpoint| selector::drops(pods, port(endpoint))).collect()
+    // It scrapes declared ports alone.
+    endpoints
+        .flat_map(|endpoint| {
+            let rules = selector::rules(pods).into_iter().chain([selector::declared()]).chain(port(endpoint));
+            selector::drops(rules)
+        })
+        .collect()
 }
 
 /// The rule that keeps the endpoint's port, and the value of the label `endpoint`. Upstream takes the first of three fields
 /// for the one, and for the other knows two of them.
-fn port(
+pub(super) fn port(
     endpoint: &PodMetricsEndpoint,
     path: &Path,
     findings: &mut Findings,
@@ -253,21 +322,36 @@ fn port(
 }
 
 fn pod_label(label: &str, target: &str) -> Relabel {
-    Relabel::replace([format!("__meta_kubernetes_pod_label_{label}").as_str()], "(.+)", target, "${1}")
+    object_label("pod", label, target)
+}
+
+/// The label of an object, where it has one, as a label of the target.
+pub(super) fn object_label(object: &str, label: &str, target: &str) -> Relabel {
+    Relabel::replace([format!("__meta_kubernetes_{object}_label_{label}").as_str()], "(.+)", target, "${1}")
 }
 
 /// The monitor's labels, then the template's.
 fn pod_labels(agent: &Agent, spec: &PodMonitorSpec, root: &Path, findings: &mut Findings) -> Vec<Relabel> {
+    let own = target_labels(agent, &spec.pod_target_labels, &root.key("podTargetLabels"), findings);
+    own.iter().chain(&agent.config.pod_target_labels).map(|label| pod_label(label, label)).collect()
+}
+
+/// Labels of objects as discovery spells them, each of which becomes a label of series.
+pub(super) fn target_labels(
+    agent: &Agent,
+    written: &[String],
+    path: &Path,
+    findings: &mut Findings,
+) -> Vec<String> {
     let legacy = legacy_names(&agent.spec);
-    let path = root.key("podTargetLabels");
-    let own: Vec<_> = spec.pod_target_labels.iter().map(|label| selector::sanitise(label)).collect();
-    for (index, (label, written)) in own.iter().zip(&spec.pod_target_labels).enumerate() {
+    let labels: Vec<_> = written.iter().map(|label| selector::sanitise(label)).collect();
+    for (index, (label, written)) in labels.iter().zip(written).enumerate() {
         if !text::is_label_name(label, legacy) {
-            let rule = Rule::Text("is not the name of a pod label that can be a label of series");
+            let rule = Rule::Text("is not the name of a label that can be a label of series");
             findings.violation(&path.index(index), written, rule);
         }
     }
-    own.iter().chain(&agent.config.pod_target_labels).map(|label| pod_label(label, label)).collect()
+    labels
 }
 
 /// Upstream's rule: the monitor's limit, unless an enforced one is lower. An enforced one alone stands in `global`.
@@ -328,132 +412,5 @@ fn histograms(agent: &Agent, spec: &PodMonitorSpec, root: &Path, findings: &mut 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{PodMonitor, check};
-    use crate::template::agent::Agent;
-    use crate::template::{Settings, Template, validate};
-    use serde_json::{Value, json};
-
-    fn agent(spec: Value) -> Agent {
-        let mut object = json!({"apiVersion": "monitoring.coreos.com/v1alpha1", "kind": "PrometheusAgent",
-            "metadata": {"name": "agent", "namespace": "shop"}});
-        object["spec"] = spec;
-        let settings = Settings::default();
-        validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap()
-    }
-
-    fn monitor(spec: Value) -> PodMonitor {
-        let mut object = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
-            "metadata": {"name": "web", "namespace": "shop"}});
-        object["spec"] = spec;
-        PodMonitor::read(&object).unwrap()
-    }
-
-    fn violations(endpoint: &Value) -> Vec<String> {
-        let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint]});
-        let judged = check(&agent(json!({})), &monitor(spec));
-        let paths = |list: Vec<crate::template::violation::Violation>| {
-            list.into_iter().map(|violation| violation.path).collect()
-        };
-        judged.map_or_else(paths, |_| Vec::new())
-    }
-
-    #[test]
-    fn everything_wrong_with_a_monitor_is_said_at_once() {
-        let spec = json!({
-            "selectorMechanism": "Magic", "scrapeClass": "tls", "podTargetLabels": [""], "bodySizeLimit": "1",
-            "fallbackScrapeProtocol": "Text", "nativeHistogramMinBucketFactor": "x", "jobLabel": "a\nb",
-            "podMetricsEndpoints": [
-                {"interval": "10s", "scrapeTimeout": "1m", "port": "(", "proxyUrl": "http://proxy:3128"},
-                {"authorization": {"credentials": {"name": "s", "key": "k"}}, "basicAuth": {}},
-                {"relabelings": [{"targetLabel": "__address__", "replacement": "blackbox:9115"}]},
-            ],
-        });
-        let violations = check(&agent(json!({})), &monitor(spec)).unwrap_err();
-        let paths: Vec<_> = violations.iter().map(|violation| &*violation.path).collect();
-        let expected = [
-            "spec.bodySizeLimit",
-            "spec.fallbackScrapeProtocol",
-            "spec.jobLabel",
-            "spec.nativeHistogramMinBucketFactor",
-            "spec.podMetricsEndpoints[0].port",
-            "spec.podMetricsEndpoints[0].proxyUrl",
-            "spec.podMetricsEndpoints[0].scrapeTimeout",
-            "spec.podMetricsEndpoints[1].basicAuth",
-            "spec.podMetricsEndpoints[1].basicAuth.password",
-            "spec.podMetricsEndpoints[1].basicAuth.username",
-            "spec.podMetricsEndpoints[2].relabelings[0].replacement",
-            "spec.podTargetLabels[0]",
-            "spec.scrapeClass",
-            "spec.selector",
-            "spec.selectorMechanism",
-        ];
-        assert_eq!(paths, expected);
-    }
-
-    #[test]
-    fn fields_of_an_endpoint_are_judged_one_by_one() {
-        let endpoint = "spec.podMetricsEndpoints[0]";
-        for (value, path) in [
-            (json!({"portNumber": 0}), ".portNumber"),
-            (json!({"portNumber": 70000}), ".portNumber"),
-            (json!({"targetPort": "["}), ".targetPort"),
-            (json!({"scheme": "ftp"}), ".scheme"),
-            (json!({"scrapeTimeout": "31s"}), ".scrapeTimeout"),
-            (json!({"interval": "soon"}), ".interval"),
-            (json!({"noProxy": "a"}), ".proxyUrl"),
-            (json!({"proxyConnectHeader": {"a": [{"name": "b", "key": "c"}]}}), ".proxyConnectHeader"),
-            (json!({"bearerTokenSecret": {"name": "a"}}), ".bearerTokenSecret.key"),
-            (json!({"relabelings": [{"regex": "("}]}), ".relabelings[0].regex"),
-            (json!({"metricRelabelings": [{"action": "x"}]}), ".metricRelabelings[0].action"),
-        ] {
-            let found = violations(&value);
-            assert!(found.contains(&format!("{endpoint}{path}")), "{value}: {found:?}");
-        }
-        for good in [
-            json!({}),
-            json!({"scheme": "HTTPS", "interval": "1h", "scrapeTimeout": "1h", "port": "a|b"}),
-            json!({"proxyFromEnvironment": true, "bearerTokenSecret": {"key": ""}}),
-        ] {
-            assert_eq!(violations(&good), [""; 0], "{good}");
-        }
-    }
-
-    #[test]
-    fn files_are_named_once_and_none_is_essential() {
-        let selector = |key: &str| json!({"name": "scrape", "key": key});
-        let endpoint = json!({
-            "basicAuth": {"username": selector("user"), "password": selector("password")},
-            "tlsConfig": {"ca": {"configMap": selector("ca.crt")}},
-        });
-        let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint, endpoint]});
-        let checked = check(&agent(json!({})), &monitor(spec)).unwrap();
-        let files: Vec<_> = checked.files.iter().map(|file| (file.path(), file.essential)).collect();
-        let expected = [
-            "monitors/secrets/scrape/password",
-            "monitors/secrets/scrape/user",
-            "monitors/configmaps/scrape/ca.crt",
-        ];
-        assert_eq!(files, expected.map(|path| (path.to_owned(), false)));
-        assert_eq!(checked.references.len(), 4);
-    }
-
-    #[test]
-    fn what_looks_into_values_of_run_time_is_a_warning() {
-        let endpoint = json!({
-            "relabelings": [
-                {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"},
-                {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "regex": "node-1", "action": "keep"},
-            ],
-            "metricRelabelings": [{"sourceLabels": ["pod"], "regex": "web-(.+)", "targetLabel": "shard"}],
-        });
-        let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint]});
-        let checked = check(&agent(json!({})), &monitor(spec)).unwrap();
-        let warnings: Vec<_> = checked.warnings.iter().map(|warning| &*warning.path).collect();
-        let expected = [
-            "spec.podMetricsEndpoints[0].metricRelabelings[0]",
-            "spec.podMetricsEndpoints[0].relabelings[1]",
-        ];
-        assert_eq!(warnings, expected);
-    }
-}
+#[path = "job_tests.rs"]
+mod tests;

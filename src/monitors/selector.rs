@@ -102,14 +102,17 @@ pub(super) fn rules(selector: &LabelSelector) -> Vec<Relabel> {
 /// Label for what a selector excludes; it begins so that it ends with relabeling.
 const EXCLUDED: &str = "__tmp_promsidecar_excluded";
 
-/// Rules that drop targets which a selector takes, on the port that `port` keeps.
-pub(super) fn drops(selector: &LabelSelector, port: Option<Relabel>) -> Vec<Relabel> {
-    // An empty value removes the label that an earlier selector may have left.
+/// Takes ports that a container declares.
+pub(super) fn declared() -> Relabel {
+    Relabel::keep("__meta_kubernetes_pod_container_port_protocol", ".+")
+}
+
+/// Rules that drop the targets which these rules, each a keep or a drop, would take.
+pub(super) fn drops(taking: impl IntoIterator<Item = Relabel>) -> Vec<Relabel> {
+    // An empty value removes the label that earlier ones may have left.
     let mut drops = vec![Relabel::set(EXCLUDED, "")];
     let (mut sources, mut regexes) = (Vec::new(), Vec::new());
-    // It scrapes declared ports alone.
-    let declared = Relabel::keep("__meta_kubernetes_pod_container_port_protocol", ".+");
-    for rule in rules(selector).into_iter().chain([declared]).chain(port) {
+    for rule in taking {
         if rule.action == Some("drop") {
             let (target_label, replacement) = (Some(EXCLUDED.to_owned()), Some("true".to_owned()));
             drops.push(Relabel { target_label, replacement, action: None, ..rule });

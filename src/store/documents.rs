@@ -11,8 +11,7 @@ use serde_json::Value;
 use super::compile::{compile, template_id};
 use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
 use crate::manifest::Document;
-use crate::monitors::collect::Collector;
-use crate::monitors::podmonitor::PodMonitor;
+use crate::monitors::collect::{Collector, is_collected};
 use crate::monitors::selection::Monitors;
 use crate::template::Settings;
 use crate::template::agent::Agent;
@@ -48,8 +47,8 @@ pub struct Built {
     pub notes: Vec<String>,
 }
 
-/// Builds the catalog. Kinds other than `PrometheusAgent`, `PodMonitor` and `Namespace` are passed over, so that a directory
-/// of mixed manifests will do.
+/// Builds the catalog. Kinds other than `PrometheusAgent`, `PodMonitor`, `ServiceMonitor`, `Service` and `Namespace` are passed over,
+/// so that a directory of mixed manifests will do.
 pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
     let mut catalog = Catalog::default();
     let mut problems = Vec::new();
@@ -61,7 +60,7 @@ pub fn build(files: &Files, settings: &Settings, previous: &Catalog) -> Built {
             let mut report = |message: String| {
                 problems.push(Problem { file: file.clone(), document: document.number, message });
             };
-            if PodMonitor::is_monitor(&document.object) {
+            if is_collected(&document.object) {
                 if let Err(unusable) = monitors.note(&document.object, DEFAULT_NAMESPACE) {
                     report(unusable.to_string());
                 }

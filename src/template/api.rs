@@ -98,6 +98,7 @@ pub struct PrometheusAgentSpec {
     pub pod_monitor_namespace_selector: Option<LabelSelector>,
     pub service_monitor_selector: Option<LabelSelector>,
     pub service_monitor_namespace_selector: Option<LabelSelector>,
+    pub service_discovery_role: Option<String>,
 
     pub remote_write: Vec<RemoteWriteSpec>,
 }

@@ -390,6 +390,11 @@ impl Relabel {
         Self { source_labels: flow([source]), regex, action: Some("keep"), ..Self::default() }
     }
 
+    /// Drops what matches.
+    pub fn drop(source: &str, regex: impl Into<String>) -> Self {
+        Self { action: Some("drop"), ..Self::keep(source, regex) }
+    }
+
     /// Drops labels by name.
     pub fn drop_labels(regex: impl Into<String>) -> Self {
         Self { regex: Some(regex.into()), action: Some("labeldrop"), ..Self::default() }

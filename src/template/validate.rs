@@ -33,6 +33,8 @@ pub(crate) mod text;
 
 use credentials::Needs;
 
+/// Where upstream finds the endpoints of Services.
+pub(crate) const DISCOVERY_ROLES: &[&str] = &["Endpoints", "EndpointSlice"];
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
 
 /// Checks a template and resolves it.
@@ -144,11 +146,15 @@ fn selectors(spec: &PrometheusAgentSpec, findings: &mut Findings) {
     for (selector, name) in [
         (&spec.pod_monitor_selector, "podMonitorSelector"),
         (&spec.pod_monitor_namespace_selector, "podMonitorNamespaceSelector"),
+        (&spec.service_monitor_selector, "serviceMonitorSelector"),
+        (&spec.service_monitor_namespace_selector, "serviceMonitorNamespaceSelector"),
     ] {
         if let Some(selector) = selector {
             selector::check(selector, &root.key(name), findings);
         }
     }
+    let role = spec.service_discovery_role.as_deref();
+    text::choice(role, DISCOVERY_ROLES, DISCOVERY_ROLES, &root.key("serviceDiscoveryRole"), findings);
 }
 
 /// What the template's annotations choose.

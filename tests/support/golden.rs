@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use promsidecar::manifest;
-use promsidecar::monitors::podmonitor::PodMonitor;
-use promsidecar::monitors::selection::{Monitors, Selection};
+use promsidecar::monitors::collect::Collector;
+use promsidecar::monitors::selection::Selection;
 use promsidecar::template::agent::Agent;
 use serde_json::Value;
 
@@ -24,12 +24,11 @@ pub(crate) fn folders(root: &Path) -> Vec<PathBuf> {
 /// What the monitors of a case, if it has any, give its template in a namespace: those of `monitors.yaml` beside it.
 pub(crate) fn monitored(folder: &Path, agent: &Agent, namespace: &str) -> Selection {
     let Ok(text) = fs::read_to_string(folder.join("monitors.yaml")) else { return Selection::default() };
-    let mut monitors = Monitors::default();
+    let mut monitors = Collector::default();
     for document in manifest::read(&text).expect("monitors.yaml is YAML") {
-        let monitor = PodMonitor::read(&document.object).expect("monitors.yaml has monitors with names");
-        assert!(monitors.insert(monitor).is_none(), "each once");
+        monitors.note(&document.object, namespace).expect("monitors.yaml has monitors with names, each once");
     }
-    monitors.select(agent, namespace)
+    monitors.into_monitors().select(agent, namespace)
 }
 
 /// A value as YAML.

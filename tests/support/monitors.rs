@@ -7,3 +7,5 @@ pub(crate) mod generate;
 pub(crate) mod objects;
 pub(crate) mod pods;
 pub(crate) mod series;
+pub(crate) mod services;
+pub(crate) mod services_compare;

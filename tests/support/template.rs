@@ -126,6 +126,7 @@ fn prometheus() -> Value {
         "podMonitorNamespaceSelector": labels,
         "serviceMonitorSelector": labels,
         "serviceMonitorNamespaceSelector": labels,
+        "serviceDiscoveryRole": "EndpointSlice",
     });
     let members = spec.as_object_mut().expect("a spec is an object");
     members.extend(process.as_object().expect("a part is an object").clone());

@@ -1,17 +1,21 @@
-//! Monitors that templates select and that their agents cannot run. PURE.
+//! Monitors that templates select and that their agents cannot run, and Services whose endpoints they cannot know. PURE.
 //!
-//! Input: objects. Output: findings of a monitor, each rule once however many templates select it.
+//! Input: objects. Output: findings of a monitor or Service, each rule once however many templates select it.
 
 use super::finding::{Finding, Item, Rule};
-use crate::monitors::collect::{Collector, Unusable, placed};
+use crate::monitors::collect::{Collector, Unusable, is_collected, placed};
+use crate::monitors::object::{Monitor, Spec};
 use crate::monitors::podmonitor::PodMonitor;
-use crate::monitors::selection::Rejected;
+use crate::monitors::selection::{Refused, Rejected, Selection};
+use crate::monitors::service::Service;
+use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::{Settings, Template, validate};
 
 /// What the claimed templates among the objects make of the monitors among them.
 pub(super) struct Judged<'a> {
-    rejected: Vec<Rejected>,
-    /// Monitors that do not count, by their places.
+    /// One a template.
+    selections: Vec<Selection>,
+    /// Objects that do not count, by their places.
     unusable: Vec<(&'a Item, Unusable)>,
     /// Namespace of objects that name none.
     namespace: &'a str,
@@ -32,13 +36,13 @@ impl<'a> Judged<'a> {
             let template = Template::read(&placed(&item.object, namespace), settings).ok()?;
             template.claimed.then(|| validate::validate(&template, settings).ok()).flatten()
         });
-        let rejected = agents.flat_map(|agent| monitors.select_everywhere(&agent).rejected).collect();
-        Self { rejected, unusable, namespace }
+        let selections = agents.map(|agent| monitors.select_everywhere(&agent)).collect();
+        Self { selections, unusable, namespace }
     }
 
-    /// What is wrong with this object, if it is a monitor.
+    /// What is wrong with this object, if it is a monitor or Service.
     pub(super) fn findings(&self, item: &Item, findings: &mut Vec<Finding>) {
-        if !PodMonitor::is_monitor(&item.object) {
+        if !is_collected(&item.object) {
             return;
         }
         if let Some((_, unusable)) = self.unusable.iter().find(|(other, _)| std::ptr::eq(*other, item)) {
@@ -50,8 +54,23 @@ impl<'a> Judged<'a> {
             });
             return;
         }
-        let Ok(monitor) = PodMonitor::read(&placed(&item.object, self.namespace)) else { return };
-        let own = self.rejected.iter().filter(|rejected| rejected.id == monitor.id);
+        let object = placed(&item.object, self.namespace);
+        if let Ok(monitor) = PodMonitor::read(&object) {
+            self.rejected(&monitor, |selection| &selection.rejected, findings);
+        } else if let Ok(monitor) = ServiceMonitor::read(&object) {
+            self.rejected(&monitor, |selection| &selection.by_service.rejected, findings);
+        } else if let Ok(service) = Service::read(&object) {
+            self.refused(&service, findings);
+        }
+    }
+
+    fn rejected<S: Spec>(
+        &self,
+        monitor: &Monitor<S>,
+        of: impl Fn(&Selection) -> &[Rejected],
+        findings: &mut Vec<Finding>,
+    ) {
+        let own = self.selections.iter().flat_map(of).filter(|rejected| rejected.id == monitor.id);
         for violation in own.flat_map(|rejected| &rejected.violations) {
             let value = violation.value.as_ref().map(|value| format!("{value:?} ")).unwrap_or_default();
             let finding = Finding {
@@ -59,6 +78,21 @@ impl<'a> Judged<'a> {
                 field: violation.path.clone(),
                 what: format!("{value}{}", violation.rule.text()),
                 fix: violation.rule.fix().into_owned(),
+            };
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+
+    fn refused(&self, service: &Service, findings: &mut Vec<Finding>) {
+        let all = self.selections.iter().flat_map(|selection| &selection.by_service.refused);
+        for Refused { monitor, why, .. } in all.filter(|refused| refused.service == service.id) {
+            let finding = Finding {
+                rule: Rule::MonitorRejected,
+                field: "spec".to_owned(),
+                what: format!("of a Service that ServiceMonitor {monitor} selects {}", why.what()),
+                fix: why.fix().to_owned(),
             };
             if !findings.contains(&finding) {
                 findings.push(finding);

@@ -34,7 +34,8 @@ const SECURITY: &str =
     "the agent's container has a fixed security context that satisfies Pod Security restricted";
 const SHARDING: &str = "one agent scrapes one pod: there is nothing to shard";
 const NOT_ABOUT_PODS: &str = "selects targets that are not the agent's own pod";
-const SERVICES: &str = "ServiceMonitors are not rendered in this version";
+const SERVICES: &str =
+    "ServiceMonitors are rendered by the commands that read manifests, and are not followed in a cluster yet";
 const MOUNTED: &str =
     "from the pod's own namespace, and optional: an absent object would hold back the application";
 
@@ -146,7 +147,7 @@ pub const FIELDS: [Field; 104] = [
     field("arbitraryFSAccessThroughSMs", Ignored("scrape jobs never read files that a monitor names")),
     field("scrapeClasses", Honoured),
     field("apiserverConfig", Ignored("the agent does not talk to the API server")),
-    field("serviceDiscoveryRole", Ignored("the agent does not talk to the API server")),
+    field("serviceDiscoveryRole", Honoured),
     field("podMonitorSelector", Honoured),
     field("podMonitorNamespaceSelector", Honoured),
     field("serviceMonitorSelector", NotYet(SERVICES)),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use promsidecar::monitors::podmonitor::PodMonitor;
+use promsidecar::monitors::collect::Collector;
 use promsidecar::monitors::selection::{Monitors, Rejected, Selection};
 use promsidecar::names;
 use promsidecar::template::agent::Agent;
@@ -30,7 +30,7 @@ pub(crate) struct Compared {
     pub(crate) lines: Vec<String>,
 }
 
-fn id(object: &Value) -> String {
+pub(super) fn id(object: &Value) -> String {
     let metadata = &object["metadata"];
     let text = |key: &str| metadata[key].as_str().unwrap_or("default");
     format!("{}/{}", text("namespace"), text("name"))
@@ -41,34 +41,40 @@ pub(crate) fn agent_of(template: &Value) -> Agent {
     template::judge(template).unwrap_or_else(|violations| panic!("{template}: {violations:?}"))
 }
 
-/// Reads monitors and namespaces.
+/// Reads monitors, Services and namespaces.
 pub(crate) fn monitors_of(monitors: &[Value]) -> Monitors {
-    let mut read = Monitors::default();
+    let mut collector = Collector::default();
     for monitor in monitors {
-        read.insert(PodMonitor::read(monitor).expect("a monitor with a name"));
+        collector.note(monitor, "default").expect("an object with a name of its own");
     }
+    let mut read = collector.into_monitors();
     for (name, tier) in NAMESPACES {
         read.insert_namespace(name.to_owned(), [("tier".to_owned(), tier.to_owned())].into());
     }
     read
 }
 
-fn upstream(template: &Value, monitors: &[Value]) -> Generated {
+pub(super) fn upstream(template: &Value, monitors: &[Value]) -> Generated {
     let mut objects = surroundings();
     objects.push(template.clone());
     objects.extend(monitors.iter().cloned());
     oracle::config(&objects, false).unwrap_or_else(|failure| panic!("{failure:?}: {template} {monitors:?}"))
 }
 
-fn parsed(config: &str) -> Value {
+pub(super) fn parsed(config: &str) -> Value {
     serde_saphyr::from_str(config).unwrap_or_else(|error| panic!("{error}: {config}"))
 }
 
 /// Jobs of monitors by name.
-fn jobs(config: &Value) -> BTreeMap<String, Value> {
+pub(super) fn jobs(config: &Value) -> BTreeMap<String, Value> {
     let jobs = config["scrape_configs"].as_array().into_iter().flatten();
     let named = jobs.map(|job| (job["job_name"].as_str().unwrap_or_default().to_owned(), job.clone()));
-    named.filter(|(name, _)| name.starts_with("podMonitor/")).collect()
+    named.filter(|(name, _)| name.starts_with("podMonitor/") || name.starts_with("serviceMonitor/")).collect()
+}
+
+/// `kind/namespace/name` of a monitor, as upstream's side has it.
+pub(super) fn key(monitor: &Value) -> String {
+    format!("{}/{}", monitor["kind"].as_str().unwrap_or_default(), id(monitor))
 }
 
 /// Compares both sides, for the pods of every namespace.
@@ -161,39 +167,45 @@ fn without_roles(template: &Value, monitors: &[Value]) -> BTreeMap<String, Value
 }
 
 /// Whether a job of upstream discovers pods of a namespace.
-fn covers(job: &Value, namespace: &str) -> bool {
+pub(super) fn covers(job: &Value, namespace: &str) -> bool {
     let names = &job["kubernetes_sd_configs"][0]["namespaces"]["names"];
     names.as_array().is_none_or(|names| names.contains(&json!(namespace)))
 }
 
-type Verdict<'a, T> = Option<Result<(), &'a T>>;
+pub(super) type Verdict<'a, T> = Option<Result<(), &'a T>>;
 
 /// Whether we take a monitor; `None` where the template does not select it.
-fn verdict<'a>(selection: &'a Selection, monitor: &Value) -> Verdict<'a, [Violation]> {
+pub(super) fn verdict<'a>(selection: &'a Selection, monitor: &Value) -> Verdict<'a, [Violation]> {
     let id = id(monitor);
-    if let Some(Rejected { violations, .. }) = selection.rejected.iter().find(|it| it.id.to_string() == id) {
+    let by_service = &selection.by_service;
+    let (taken, rejected, elsewhere) = if monitor["kind"] == "ServiceMonitor" {
+        (&by_service.taken, &by_service.rejected, &by_service.elsewhere)
+    } else {
+        (&selection.taken, &selection.rejected, &selection.elsewhere)
+    };
+    if let Some(Rejected { violations, .. }) = rejected.iter().find(|it| it.id.to_string() == id) {
         return Some(Err(violations));
     }
-    let mut taken = selection.taken.iter().map(|taken| &taken.id).chain(&selection.elsewhere);
+    let mut taken = taken.iter().map(|taken| &taken.id).chain(elsewhere);
     taken.any(|taken| taken.to_string() == id).then_some(Ok(()))
 }
 
-fn their_verdict<'a>(generated: &'a Generated, monitor: &Value) -> Verdict<'a, String> {
-    let key = format!("PodMonitor/{}", id(monitor));
+pub(super) fn their_verdict<'a>(generated: &'a Generated, monitor: &Value) -> Verdict<'a, String> {
+    let key = key(monitor);
     if let Some(why) = generated.rejected.get(&key) {
         return Some(Err(why));
     }
     generated.selected.contains(&key).then_some(Ok(()))
 }
 
-fn foreign_credentials(selection: &Selection, monitor: &Value) -> bool {
-    let rejected = selection.rejected.iter().find(|rejected| rejected.id.to_string() == id(monitor));
+pub(super) fn foreign_credentials(selection: &Selection, monitor: &Value) -> bool {
     let foreign = |violation: &Violation| violation.rule.text().starts_with("refers to Secrets");
-    rejected.is_some_and(|rejected| rejected.violations.iter().all(foreign))
+    verdict(selection, monitor)
+        .is_some_and(|verdict| verdict.is_err_and(|violations| violations.iter().all(foreign)))
 }
 
 /// Why the sides do not agree on a monitor, unless a rule says so.
-fn explain_verdicts(
+pub(super) fn explain_verdicts(
     template: &Value,
     monitor: &Value,
     ours: &Verdict<'_, [Violation]>,
@@ -223,8 +235,12 @@ fn explain_verdicts(
 /// What the operator takes and we deliberately do not.
 fn deliberate(violation: &Violation) -> Option<&'static str> {
     let (path, text) = (&violation.path, violation.rule.text());
-    let ends = |end: &str| path.starts_with("spec.podMetricsEndpoints[") && path.ends_with(end);
+    let endpoint = path.starts_with("spec.podMetricsEndpoints[") || path.starts_with("spec.endpoints[");
+    let ends = |end: &str| endpoint && path.ends_with(end);
     match &violation.rule {
+        Rule::RawPath(_) if ends("].bearerTokenFile") || ends("File") => {
+            Some("rejected: a path into the container")
+        }
         Rule::NoFileForm(_) if ends("].proxyConnectHeader") => {
             Some("rejected: a header of a proxy has no file form")
         }

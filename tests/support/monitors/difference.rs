@@ -43,6 +43,40 @@ pub(crate) const DIFFERENCES: [&str; 27] = [
     "loopback has no proxy",
 ];
 
+/// The same of `ServiceMonitor`s; Services are chosen before there are jobs, so no selector is in them.
+pub(crate) const SERVICE_DIFFERENCES: [&str; 30] = [
+    "rejected: a proxy leaves the pod",
+    "rejected: a relabeling leaves the pod",
+    "rejected: a header of a proxy has no file form",
+    "rejected: the client id stands in a Secret",
+    "rejected: the scrape class has a path",
+    "rejected: the scrape class leaves the pod",
+    "rejected: Prometheus refuses what the operator makes of it",
+    "rejected: the definition refuses it",
+    "accepted: the Secret is not read",
+    "rejected: credentials of another namespace",
+    "targets come from the annotation",
+    "interval and timeout are taken back",
+    "marked groups are left to their jobs",
+    "nothing outside of the pod is scraped",
+    "nothing is sharded",
+    "labels of ours are dropped",
+    "ports are text",
+    "durations are canonical",
+    "credentials are files",
+    "credentials of classes are loaded",
+    "TLS files of classes are the template's",
+    "TLS files of classes complete an endpoint's own",
+    "a class does not add a second way to authenticate",
+    "the client id is in the clear",
+    "loopback has no proxy",
+    "rejected: a path into the container",
+    "constants stand for discovery of endpoints",
+    "services are chosen before",
+    "an endpoint is a pod",
+    "the name of the job is upstream's",
+];
+
 /// How often each difference of a list was seen.
 #[derive(Debug)]
 pub(crate) struct Fired {

@@ -71,6 +71,22 @@ pub(crate) fn monitor(namespace: &str, name: &str, labels: Value, spec: Value) -
     object
 }
 
+/// A `ServiceMonitor` with this spec.
+pub(crate) fn service_monitor(namespace: &str, name: &str, labels: Value, spec: Value) -> Value {
+    let mut object = monitor(namespace, name, labels, spec);
+    object["kind"] = json!("ServiceMonitor");
+    object
+}
+
+/// A Service with this spec.
+pub(crate) fn service(namespace: &str, name: &str, labels: Value, spec: Value) -> Value {
+    let mut object =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}});
+    object["metadata"]["labels"] = labels;
+    object["spec"] = spec;
+    object
+}
+
 /// A reference to a key of the Secret.
 pub(crate) fn secret(key: &str) -> Value {
     json!({"name": SECRET, "key": key})

@@ -80,7 +80,7 @@ pub(crate) fn arrived(labelled: &Labelled, facts: &Facts) -> Arrived {
 }
 
 /// Stored labels with what the agent puts in when it sends them.
-fn known(stored: Labels, facts: &Facts) -> Labels {
+pub(crate) fn known(stored: Labels, facts: &Facts) -> Labels {
     let put_in = |value: String| {
         let stands = names::RUNTIME_FACTS.iter().position(|fact| fact.placeholder == value);
         if let Some(index) = stands {
@@ -110,7 +110,7 @@ pub(crate) fn beside(pod: &Value, namespace: &str, catalog: &Catalog, facts: &Fa
     })
 }
 
-fn scraped() -> Surroundings {
+pub(crate) fn scraped() -> Surroundings {
     Surroundings {
         series: exposed(),
         reports: REPORTS.map(str::to_owned).to_vec(),

@@ -135,6 +135,7 @@ fn config_fields() -> Vec<Field> {
         ("scrapeClasses", json!([{"name": "a", "default": true}]), Elsewhere),
         ("podMonitorSelector", json!({}), Elsewhere),
         ("podMonitorNamespaceSelector", json!({}), Elsewhere),
+        ("serviceDiscoveryRole", json!("EndpointSlice"), Elsewhere),
         ("remoteWrite", json!([{"url": "https://metrics.example/write"}]), Config),
     ];
     for name in [
@@ -198,7 +199,6 @@ fn ignored_fields() -> Vec<Field> {
         ("terminationGracePeriodSeconds", json!(60)),
         ("arbitraryFSAccessThroughSMs", json!({"deny": true})),
         ("apiserverConfig", json!({"host": "https://kubernetes.example"})),
-        ("serviceDiscoveryRole", json!("EndpointSlice")),
         ("serviceMonitorSelector", json!({})),
         ("serviceMonitorNamespaceSelector", json!({})),
         ("probeSelector", json!({})),

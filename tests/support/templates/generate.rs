@@ -61,6 +61,9 @@ fn scraping(spec: &mut Map<String, Value>, dice: &mut Dice) {
     for key in ["podMonitorSelector", "podMonitorNamespaceSelector"] {
         put(spec, dice, 4, key, |dice| dice.of(&[json!({}), json!({"matchLabels": {"team": "a"}})]));
     }
+    if spec.contains_key("podMonitorSelector") {
+        spec.insert("serviceDiscoveryRole".to_owned(), json!("EndpointSlice"));
+    }
 }
 
 fn labels(spec: &mut Map<String, Value>, dice: &mut Dice) {
