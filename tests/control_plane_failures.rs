@@ -176,7 +176,10 @@ async fn while_the_webhook_fails_pods_start_without_an_agent_unless_they_require
 async fn while_the_webhook_is_down_controllers_try_again_until_it_is_back() {
     let injector = Injector::start_unregistered(&namespace("down")).await;
     let api = &injector.plane.api;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Held and never listened at: a port that is let go may be another process's by now.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = held.local_addr().unwrap();
     let down = registration(&["down"], &format!("https://{closed}"), &injector.program.ca);
     api.create(CONFIGURATIONS, &down).await;
     fails(&injector, "down", "connect: connection refused").await;
