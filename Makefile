@@ -62,8 +62,8 @@ endif
 $(SIDE_BY_SIDE) group-alone:
 	@began=$$(date +%s); \
 	env -u MAKEFLAGS $(CARGO) test --locked --no-fail-fast $($@) >$(LOGS)/$@.log 2>&1; code=$$?; \
+	echo "$@: exit code $$code after $$(($$(date +%s) - began)) s" >>$(LOGS)/$@.log; \
 	cat $(LOGS)/$@.log; \
-	echo "$@: exit code $$code after $$(($$(date +%s) - began)) s"; \
 	exit $$code
 
 e2e: $(if $(filter 0,$(E2E)),,tools) ## Injected pods on a real node, with the times it takes; needs root. E2E=0 leaves them out, also of test.
@@ -105,6 +105,7 @@ FNR == 1 { group = FILENAME; sub(".*/", "", group); sub("[.]log$$", "", group) }
 /^error: [0-9]+ targets? failed/ { next }
 /^error: test failed, to rerun pass/ { gsub("`", ""); sub(".* pass ", ""); print "  again: cargo test --locked " $$0; next }
 /^error/ { print "  " group ": " $$0 }
+/^group-[a-z-]+: exit code [1-9]/ { print "  " $$0 }
 endef
 export FAILURES
 

@@ -29,7 +29,7 @@ pub const API_VERSION: &str = "monitoring.coreos.com/v1alpha1";
 /// `kind` of templates.
 pub const KIND: &str = "PrometheusAgent";
 /// Namespace of objects in files that name none, as for kubectl.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// The operator's choices that decide what a template means; the same for every template.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -149,8 +149,8 @@ async fn shared() -> &'static (&'static ControlPlane, Program) {
         .await
 }
 
-/// Namespaces that are applied at once with what is in them.
-const FOLDERS: usize = 100;
+/// Namespaces that are applied at once with what is in them, but for the first, which shows that the registration is in force.
+const FOLDERS: usize = 101;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_applied_at_once_is_injected_every_time() {

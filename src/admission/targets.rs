@@ -6,7 +6,6 @@
 //! labels, then marked groups for hints, for jobs that bring their own port, and for the agent itself.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::hints::Hints;
@@ -94,19 +93,20 @@ fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Op
     Some(groups.out)
 }
 
-/// Numbers of the ports that containers declare, so that a job that brings its own port does not scrape one twice.
+/// Numbers of the ports that containers declare, each between commas, so that a job that brings its own port does not scrape
+/// one twice.
 fn declared(pod: &PodView<'_>, out: &mut EscapedJson) {
-    let numbers: BTreeSet<u16> =
-        pod.all_containers().flat_map(|(container, _)| container.ports()).map(|(number, _)| number).collect();
-    if numbers.is_empty() {
-        return;
-    }
-    let mut text = String::from(",");
-    for number in numbers {
+    let mut text = String::new();
+    for (number, _) in pod.all_containers().flat_map(|(container, _)| container.ports()) {
+        if text.is_empty() {
+            text.push(',');
+        }
         text.push_str(itoa::Buffer::new().format(number));
         text.push(',');
     }
-    label(names::META_PORTS, &text, out);
+    if !text.is_empty() {
+        label(names::META_PORTS, &text, out);
+    }
 }
 
 struct Groups<'a> {

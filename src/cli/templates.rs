@@ -10,10 +10,9 @@ use anyhow::{Context, bail};
 use super::input;
 use crate::monitors::collect::Collector;
 use crate::monitors::selection::Monitors;
-use crate::store::documents::DEFAULT_NAMESPACE;
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
-use crate::template::{Settings, Template, validate};
+use crate::template::{DEFAULT_NAMESPACE, Settings, Template, validate};
 
 /// A template and what validation says.
 #[derive(Debug)]

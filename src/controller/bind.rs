@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::apply::{WriteError, Writer};
@@ -28,7 +27,7 @@ const DROPPED_FOR: Duration = Duration::from_mins(10);
 /// What could not be told, and why.
 #[derive(Debug, Default)]
 struct Binder {
-    /// Bindings that the API server took and did not keep, by template and UID of the monitor: older definitions have no status.
+    /// Statuses that the API server took and did not keep, by template and UID of the monitor: older definitions have none.
     dropped: HashMap<(TemplateId, String), Instant>,
     /// Failures in a row, and what was logged last.
     failures: HashMap<TemplateId, (u32, String)>,
@@ -61,7 +60,7 @@ impl Binder {
         let failure = loop {
             match sent.try_next().await {
                 Ok(None) => break None,
-                Ok(Some((binding, stored))) if keeps(&binding, stored.as_ref()) => {}
+                Ok(Some((binding, Some(stored)))) if bindings::is_kept(&stored, id, &binding.status) => {}
                 Ok(Some((binding, _))) => drop(self.dropped.insert(key(&binding.uid), Instant::now())),
                 Err(error) => break Some(error),
             }
@@ -83,12 +82,4 @@ impl Binder {
         *failures = failures.saturating_add(1);
         delay
     }
-}
-
-/// Whether the monitor as it is stored has the binding, or has none where there is to be none.
-fn keeps(binding: &Binding, stored: Option<&Value>) -> bool {
-    let stored = stored.and_then(|monitor| monitor["status"]["bindings"].as_array());
-    let told = binding.status["bindings"].as_array().into_iter().flatten();
-    told.into_iter()
-        .all(|told| stored.is_some_and(|stored| stored.iter().any(|found| bindings::is_same(found, told))))
 }

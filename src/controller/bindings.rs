@@ -85,14 +85,21 @@ fn binding(monitor: &PodMonitor, template: &TemplateId, verdict: &Verdict, now: 
     })
 }
 
-/// Whether two bindings say the same of the same template.
-pub fn is_same(found: &Value, told: &Value) -> bool {
-    ["resource", "namespace", "name", "conditions"].iter().all(|key| found[key] == told[key])
+/// Whether a monitor, as it is stored after `status` was applied, says of a template what `status` does: nothing, where that
+/// has no binding of it.
+pub fn is_kept(stored: &Value, template: &TemplateId, status: &Value) -> bool {
+    let of =
+        |status: &Value| find_in(status["bindings"].as_array(), template).map(|it| it["conditions"].clone());
+    of(&stored["status"]) == of(status)
 }
 
 /// The binding of a template.
 fn find<'a>(monitor: &'a PodMonitor, template: &TemplateId) -> Option<&'a Value> {
-    monitor.bindings.iter().find(|binding| {
+    find_in(Some(&monitor.bindings), template)
+}
+
+fn find_in<'a>(bindings: Option<&'a Vec<Value>>, template: &TemplateId) -> Option<&'a Value> {
+    bindings.into_iter().flatten().find(|binding| {
         binding["resource"] == RESOURCE
             && binding["namespace"] == template.namespace
             && binding["name"] == template.name
@@ -103,7 +110,7 @@ fn find<'a>(monitor: &'a PodMonitor, template: &TemplateId) -> Option<&'a Value>
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Verdict, field_manager, status, tells};
+    use super::{Verdict, field_manager, is_kept, status, tells};
     use crate::monitors::podmonitor::PodMonitor;
     use crate::template::agent::TemplateId;
 
@@ -172,6 +179,18 @@ mod tests {
             status["bindings"][0]["conditions"][0]["lastTransitionTime"].clone()
         };
         assert_eq!([since(&one), since(&two)], [json!(first), json!(later)]);
+    }
+
+    #[test]
+    fn what_is_stored_is_compared_with_what_was_told() {
+        let (one, now) = (template("one"), "2026-11-28T12:00:00Z".parse().unwrap());
+        let fresh = monitor(1, &Value::Null);
+        let [good, bad] = [accepted(), rejected()].map(|verdict| status(&fresh, &one, Some(&verdict), now));
+        let nothing = status(&fresh, &one, None, now);
+        let kept = |stored: &Value, told: &Value| is_kept(&json!({"status": stored}), &one, told);
+        assert!(kept(&good, &good) && kept(&nothing, &nothing) && kept(&Value::Null, &nothing));
+        assert!(!kept(&bad, &good) && !kept(&Value::Null, &good) && !kept(&nothing, &good));
+        assert!(!kept(&good, &nothing), "another field manager holds it there");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an agent makes of the monitors that it selects, each checked once. PURE.
 //!
-//! Input: the monitors and Services, time and again, and one agent. Output: a [`Selection`] for the pods of any namespace, without checking
-//! anew what did not change.
+//! Input: the monitors and Services, time and again, and one agent. Output: a [`Selection`] for the pods of any namespace,
+//! without checking anew what did not change.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! Input: objects, one after another. Output: [`Monitors`]; what of an object keeps it from being one, for whoever reads the
 //! manifests to tell.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::object::{Kind, Monitor, MonitorId, ReadError, Spec};
@@ -10,7 +12,6 @@ use super::podmonitor::PodMonitor;
 use super::selection::Monitors;
 use super::service::Service;
 use super::servicemonitor::ServiceMonitor;
-use crate::store::documents::namespace_labels;
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -92,6 +93,12 @@ pub(crate) fn placed(object: &Value, namespace: &str) -> Value {
         object["metadata"]["namespace"] = json!(namespace);
     }
     object
+}
+
+/// Labels of a Namespace.
+pub fn namespace_labels(metadata: &Value) -> BTreeMap<String, String> {
+    let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 impl Unusable {

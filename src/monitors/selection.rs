@@ -136,19 +136,9 @@ impl Monitors {
         self.by_service.insert(monitor.id.clone(), Arc::new(monitor))
     }
 
-    /// Removes a `ServiceMonitor`, if it is there.
-    pub fn remove_for_services(&mut self, id: &MonitorId) -> Option<Arc<ServiceMonitor>> {
-        self.by_service.remove(id)
-    }
-
     /// A `ServiceMonitor`, if it is there.
     pub fn get_for_services(&self, id: &MonitorId) -> Option<&Arc<ServiceMonitor>> {
         self.by_service.get(id)
-    }
-
-    /// Every `ServiceMonitor`.
-    pub fn all_for_services(&self) -> impl Iterator<Item = &Arc<ServiceMonitor>> {
-        self.by_service.values()
     }
 
     /// Every Service.

@@ -210,17 +210,6 @@ impl Services {
         Arc::make_mut(&mut self.0).entry(namespace).or_default().insert(name, Arc::new(service))
     }
 
-    /// Removes a Service, if it is there.
-    pub fn remove(&mut self, id: &MonitorId) -> Option<Arc<Service>> {
-        let all = Arc::make_mut(&mut self.0);
-        let of_namespace = all.get_mut(&id.namespace)?;
-        let removed = of_namespace.remove(&id.name);
-        if of_namespace.is_empty() {
-            all.remove(&id.namespace);
-        }
-        removed
-    }
-
     /// A Service, if it is there.
     pub fn get(&self, id: &MonitorId) -> Option<&Arc<Service>> {
         self.0.get(&id.namespace)?.get(&id.name)

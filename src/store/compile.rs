@@ -11,7 +11,7 @@ use crate::admission::catalog::{AllowedNamespaces, TemplateEntry};
 use crate::admission::sidecar::Sidecar;
 use crate::template::agent::{Agent, TemplateId};
 use crate::template::violation::Violation;
-use crate::template::{ReadError, Settings, Template, validate};
+use crate::template::{DEFAULT_NAMESPACE, ReadError, Settings, Template, validate};
 
 /// Compiles a template; the object has a name, and is in `default` where it names no namespace. One that nobody claimed
 /// for us is not judged.
@@ -63,7 +63,7 @@ pub struct Compiled {
 pub fn template_id(metadata: &Value) -> TemplateId {
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     TemplateId {
-        namespace: text("namespace").unwrap_or(super::documents::DEFAULT_NAMESPACE).to_owned(),
+        namespace: text("namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned(),
         name: text("name").unwrap_or_default().to_owned(),
     }
 }

@@ -13,11 +13,8 @@ use crate::admission::catalog::{Catalog, NamespaceMeta, TemplateEntry};
 use crate::manifest::Document;
 use crate::monitors::collect::{Collector, is_collected};
 use crate::monitors::selection::Monitors;
-use crate::template::Settings;
 use crate::template::agent::Agent;
-
-/// Namespace of a template whose document names none: that of a kubeconfig without one.
-pub const DEFAULT_NAMESPACE: &str = "default";
+use crate::template::{DEFAULT_NAMESPACE, Settings};
 
 /// API group and version of templates.
 const TEMPLATE_API: &str = "monitoring.coreos.com/v1alpha1";
@@ -129,12 +126,6 @@ fn monitored(catalog: &mut Catalog, agents: &[Agent], monitors: &Monitors) -> Ve
         catalog.insert_template(entry);
     }
     notes
-}
-
-/// Labels of a Namespace.
-pub fn namespace_labels(metadata: &Value) -> BTreeMap<String, String> {
-    let labels = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
-    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn namespace(metadata: &Value) -> NamespaceMeta {

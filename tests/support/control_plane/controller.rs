@@ -5,10 +5,10 @@
 use std::net::SocketAddr;
 
 use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::monitors::collect::namespace_labels;
 use promsidecar::monitors::podmonitor::{self, PodMonitor};
 use promsidecar::monitors::selection::Monitors;
 use promsidecar::names;
-use promsidecar::store::documents::namespace_labels;
 use promsidecar::template::agent::TemplateId;
 use promsidecar::template::{Settings, Template, render, validate};
 use serde_json::{Value, json};
