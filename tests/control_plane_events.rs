@@ -10,7 +10,7 @@ use control_plane::ControlPlane;
 use control_plane::controller::{Controller, LEASE, OWN_NAMESPACE, edit, id, namespace, path, template};
 use control_plane::definitions::{agents, define};
 use control_plane::https::until;
-use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
+use control_plane::injector::{Program, asking_pod, pods};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::names;
 use serde_json::{Value, json};
@@ -31,19 +31,8 @@ async fn shared() -> &'static Shared {
     SHARED
         .get_or_init(|| async {
             let plane = ControlPlane::shared().await;
-            define(plane).await;
-            for name in ASKING.iter().chain(&[OWN_NAMESPACE]) {
-                plane.api.create_namespace(&namespace(name, &json!({}), &json!({}))).await;
-            }
+            let webhook = Program::installed(plane, &ASKING, OWN_NAMESPACE).await;
             let kubeconfig = plane.kubeconfig("admin");
-            let source = format!("--kubeconfig={}", kubeconfig.display());
-            let webhook = Program::start_with(&plane.directory("webhook"), &source);
-            plane.api.create(CONFIGURATIONS, &registration(&ASKING, &webhook.url(), &webhook.ca)).await;
-            until("the registration is in force", || async {
-                let path = format!("{}?dryRun=All", pods("web"));
-                !plane.api.send("POST", &path, &asking_pod("probe")).await.warnings.is_empty()
-            })
-            .await;
             let leader = Controller::leading(&kubeconfig, &[]).await;
             let follower = Controller::start(&kubeconfig, &[]);
             until("the follower knows everything", || async { follower.is_ready().await }).await;

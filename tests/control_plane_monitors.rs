@@ -13,9 +13,9 @@ use control_plane::controller::{
     self, Controller, GOOD, OWN_NAMESPACE, condition, conditions, edit, id, monitors, namespace, path,
     template,
 };
-use control_plane::definitions::{agents, define, define_monitors};
+use control_plane::definitions::{agents, define_monitors};
 use control_plane::https::until;
-use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
+use control_plane::injector::{Program, asking_pod, pods};
 use kustomize::folder;
 use promsidecar::names;
 use promsidecar::template::agent::TemplateId;
@@ -37,14 +37,8 @@ async fn shared() -> &'static Shared {
     SHARED
         .get_or_init(|| async {
             let plane = ControlPlane::shared().await;
-            define(plane).await;
-            for name in ASKING.iter().chain(&[OWN_NAMESPACE]) {
-                plane.api.create_namespace(&namespace(name, &json!({}), &json!({}))).await;
-            }
+            let webhook = Program::installed(plane, &ASKING, OWN_NAMESPACE).await;
             let kubeconfig = plane.kubeconfig("admin");
-            let source = format!("--kubeconfig={}", kubeconfig.display());
-            let webhook = Program::start_with(&plane.directory("webhook"), &source);
-            plane.api.create(CONFIGURATIONS, &registration(&ASKING, &webhook.url(), &webhook.ca)).await;
             let controller = Controller::leading(&kubeconfig, &[]).await;
             Shared { plane, _controller: controller, _webhook: webhook }
         })

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use promsidecar::monitors::api::{PodMetricsEndpoint, PodMonitorSpec};
 use promsidecar::monitors::fields::{ENDPOINT, SPEC};
 use serde_json::{Value, json};
+use support::monitors::cases::{self, Case};
 use support::monitors::classes::with_paths;
 use support::monitors::compare::{Compared, compare, compare_with, globals};
 use support::monitors::difference::Fired;
@@ -88,74 +89,20 @@ fn global_sections_of_generated_templates_are_those_of_the_operator() {
     }
 }
 
-/// A field, a value, and whether the job differs from one without the field; `None` where the monitor is rejected.
-type Case = (&'static str, Value, Option<bool>);
-
 /// By hand, each field of the spec.
 fn spec_cases() -> Vec<Case> {
     let t = Some(true);
-    vec![
-        ("jobLabel", json!("app.kubernetes.io/name"), t),
-        ("podTargetLabels", json!(["team/x", "team"]), t),
+    let own = [
         ("podMetricsEndpoints", json!([{"port": "a"}, {"port": "b"}]), t),
         ("selector", json!({"matchLabels": {"version": "1.2"}}), t),
-        ("selectorMechanism", json!("RoleSelector"), Some(false)),
-        ("namespaceSelector", json!({"any": true}), Some(false)),
-        ("sampleLimit", json!(100), t),
-        ("targetLimit", json!(10), t),
-        ("scrapeProtocols", json!(["PrometheusText1.0.0", "PrometheusProto"]), t),
-        ("fallbackScrapeProtocol", json!("PrometheusText0.0.4"), t),
-        ("labelLimit", json!(30), t),
-        ("labelNameLengthLimit", json!(40), t),
-        ("labelValueLengthLimit", json!(50), t),
-        // Not before 3.8: both sides leave it out of older configurations.
-        ("scrapeNativeHistograms", json!(true), None),
-        ("scrapeClassicHistograms", json!(true), t),
-        ("nativeHistogramBucketLimit", json!(160), t),
-        ("nativeHistogramMinBucketFactor", json!("1.1"), t),
-        ("convertClassicHistogramsToNHCB", json!(true), t),
-        ("keepDroppedTargets", json!(5), t),
-        ("attachMetadata", json!({"node": true}), Some(false)),
-        ("scrapeClass", json!("plain"), t),
-        ("bodySizeLimit", json!("1.5MB"), t),
-    ]
+    ];
+    own.into_iter().chain(cases::of_spec()).collect()
 }
 
 /// By hand, each field of an endpoint.
 fn endpoint_cases() -> Vec<Case> {
-    let (t, key) = (Some(true), |key: &str| json!({"name": "credentials", "key": key}));
-    vec![
-        ("port", json!("other"), t),
-        ("portNumber", json!(8080), Some(false)),
-        ("targetPort", json!(8080), Some(false)),
-        ("path", json!("/stats"), t),
-        ("scheme", json!("HTTPS"), t),
-        ("params", json!({"format": ["prometheus"]}), t),
-        ("interval", json!("90s"), t),
-        ("scrapeTimeout", json!("7s"), t),
-        ("honorLabels", json!(true), t),
-        ("honorTimestamps", json!(false), t),
-        ("trackTimestampsStaleness", json!(true), t),
-        ("metricRelabelings", json!([{"action": "LabelDrop", "regex": "x"}]), t),
-        ("relabelings", json!([{"targetLabel": "a", "replacement": "b"}]), t),
-        ("filterRunning", json!(false), t),
-        ("authorization", json!({"credentials": key("token")}), t),
-        ("basicAuth", json!({"username": key("user"), "password": key("password")}), t),
-        (
-            "oauth2",
-            json!({"clientId": {"secret": key("id")}, "clientSecret": key("secret"),
-                "tokenUrl": "https://login.example/", "endpointParams": {"client_id": "a"}}),
-            t,
-        ),
-        ("bearerTokenSecret", key("token"), t),
-        ("followRedirects", json!(false), t),
-        ("enableHttp2", json!(false), t),
-        ("tlsConfig", json!({"ca": {"secret": key("ca.crt")}, "serverName": "a"}), t),
-        ("proxyUrl", json!("http://proxy.example:3128"), None),
-        ("noProxy", json!("localhost"), None),
-        ("proxyFromEnvironment", json!(true), Some(false)),
-        ("proxyConnectHeader", json!({"a": [key("token")]}), None),
-    ]
+    let own = [("portNumber", json!(8080), Some(false))];
+    own.into_iter().chain(cases::of_endpoint()).collect()
 }
 
 #[test]

@@ -10,6 +10,7 @@ use promsidecar::monitors::fields::{Field, SERVICE_ENDPOINT, SERVICE_SPEC};
 use promsidecar::monitors::selection::Selection;
 use promsidecar::monitors::servicemonitor::{Endpoint, ServiceMonitorSpec};
 use serde_json::{Value, json};
+use support::monitors::cases::{self, Case};
 use support::monitors::compare::{Compared, agent_of, monitors_of};
 use support::monitors::difference::{Fired, SERVICE_DIFFERENCES};
 use support::monitors::generate::Dice;
@@ -79,76 +80,22 @@ fn note_fields(spec: &Value, seen: &mut BTreeMap<String, usize>, counts: impl Fn
     }
 }
 
-/// A field, a value, and whether the job differs from one without the field; `None` where the monitor is rejected.
-type Case = (&'static str, Value, Option<bool>);
-
 /// By hand, each field of the spec.
 fn spec_cases() -> Vec<Case> {
     let t = Some(true);
-    vec![
-        ("jobLabel", json!("app.kubernetes.io/name"), t),
-        ("podTargetLabels", json!(["team/x", "team"]), t),
+    let own = [
         ("targetLabels", json!(["team/x", "team"]), t),
         ("endpoints", json!([{"port": "metrics"}, {"targetPort": 8080}]), t),
         ("selector", json!({"matchLabels": {"app": "none"}}), t),
-        ("selectorMechanism", json!("RoleSelector"), Some(false)),
-        ("namespaceSelector", json!({"any": true}), Some(false)),
-        ("sampleLimit", json!(100), t),
-        ("targetLimit", json!(10), t),
-        ("scrapeProtocols", json!(["PrometheusText1.0.0", "PrometheusProto"]), t),
-        ("fallbackScrapeProtocol", json!("PrometheusText0.0.4"), t),
-        ("labelLimit", json!(30), t),
-        ("labelNameLengthLimit", json!(40), t),
-        ("labelValueLengthLimit", json!(50), t),
-        // Not before 3.8: both sides leave it out of older configurations.
-        ("scrapeNativeHistograms", json!(true), None),
-        ("scrapeClassicHistograms", json!(true), t),
-        ("nativeHistogramBucketLimit", json!(160), t),
-        ("nativeHistogramMinBucketFactor", json!("1.1"), t),
-        ("convertClassicHistogramsToNHCB", json!(true), t),
-        ("keepDroppedTargets", json!(5), t),
-        ("attachMetadata", json!({"node": true}), Some(false)),
-        ("scrapeClass", json!("plain"), t),
-        ("bodySizeLimit", json!("1.5MB"), t),
         ("serviceDiscoveryRole", json!("EndpointSlice"), t),
-    ]
+    ];
+    own.into_iter().chain(cases::of_spec()).collect()
 }
 
 /// By hand, each field of an endpoint.
 fn endpoint_cases() -> Vec<Case> {
-    let (t, key) = (Some(true), |key: &str| json!({"name": "credentials", "key": key}));
-    vec![
-        ("port", json!("other"), t),
-        ("targetPort", json!(8080), Some(false)),
-        ("path", json!("/stats"), t),
-        ("scheme", json!("HTTPS"), t),
-        ("params", json!({"format": ["prometheus"]}), t),
-        ("interval", json!("90s"), t),
-        ("scrapeTimeout", json!("7s"), t),
-        ("honorLabels", json!(true), t),
-        ("honorTimestamps", json!(false), t),
-        ("trackTimestampsStaleness", json!(true), t),
-        ("metricRelabelings", json!([{"action": "LabelDrop", "regex": "x"}]), t),
-        ("relabelings", json!([{"targetLabel": "a", "replacement": "b"}]), t),
-        ("filterRunning", json!(false), t),
-        ("bearerTokenFile", json!("/var/run/token"), None),
-        ("authorization", json!({"credentials": key("token")}), t),
-        ("basicAuth", json!({"username": key("user"), "password": key("password")}), t),
-        (
-            "oauth2",
-            json!({"clientId": {"secret": key("id")}, "clientSecret": key("secret"),
-                "tokenUrl": "https://login.example/", "endpointParams": {"client_id": "a"}}),
-            t,
-        ),
-        ("bearerTokenSecret", key("token"), t),
-        ("followRedirects", json!(false), t),
-        ("enableHttp2", json!(false), t),
-        ("tlsConfig", json!({"ca": {"secret": key("ca.crt")}, "serverName": "a"}), t),
-        ("proxyUrl", json!("http://proxy.example:3128"), None),
-        ("noProxy", json!("localhost"), None),
-        ("proxyFromEnvironment", json!(true), Some(false)),
-        ("proxyConnectHeader", json!({"a": [key("token")]}), None),
-    ]
+    let own = [("bearerTokenFile", json!("/var/run/token"), None)];
+    own.into_iter().chain(cases::of_endpoint()).collect()
 }
 
 #[test]

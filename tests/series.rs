@@ -6,18 +6,16 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promsidecar::admission::catalog::Catalog;
 use promsidecar::monitors::selection::{Selection, Taken};
-use promsidecar::names;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::render;
 use serde_json::{Map, Value, json};
 use support::monitors::classes;
-use support::monitors::compare::{agent_of, monitors_of};
+use support::monitors::compare::{agent_of, key, monitors_of, upstream};
 use support::monitors::generate::{Dice, cluster, put};
-use support::monitors::objects::{CONFIG_MAP, NAMESPACES, SECRET, surroundings};
+use support::monitors::objects::NAMESPACES;
 use support::monitors::pods::{Facts, pod};
-use support::monitors::series::{Arrived, Pair, arrived, beside, central, follow};
+use support::monitors::series::{Arrived, Pair, arrived, beside, catalog, central, follow};
 use support::oracle;
 
 /// Templates with monitors of a run.
@@ -67,23 +65,14 @@ fn writes(template: &mut Value, dice: &mut Dice) {
     template["spec"].as_object_mut().expect("a spec is an object").extend(spec);
 }
 
-/// `kind/namespace/name` of a monitor.
-fn key(monitor: &Value) -> String {
-    let text = |key: &str| monitor["metadata"][key].as_str().unwrap_or_default();
-    format!("PodMonitor/{}/{}", text("namespace"), text("name"))
-}
-
 /// The monitors that both sides take for pods of a namespace, and upstream's configuration with them. The operator also leaves
 /// out those whose Secrets are absent.
 fn taken(template: &Value, monitors: &[Value], agent: &Agent, namespace: &str) -> (Vec<Value>, String) {
     let selection = monitors_of(monitors).select(agent, namespace);
     let ours: BTreeSet<_> = selection.taken.iter().map(|taken| format!("PodMonitor/{}", taken.id)).collect();
     let taken: Vec<_> = monitors.iter().filter(|monitor| ours.contains(&key(monitor))).cloned().collect();
-    let mut objects = surroundings();
     // Prometheus takes no class's authorization beside another way to authenticate.
-    objects.push(classes::without_authorization(template));
-    objects.extend(taken.iter().cloned());
-    let generated = oracle::config(&objects, false).expect("the operator takes the template");
+    let generated = upstream(&classes::without_authorization(template), &taken);
     let theirs = |monitor: &&Value| generated.selected.contains(&key(monitor));
     (taken.iter().filter(theirs).cloned().collect(), generated.config.replace("$(SHARD)", "0"))
 }
@@ -93,19 +82,6 @@ fn without_nodes(object: &mut Value) {
     if let Some(members) = object.as_object_mut() {
         members.remove("attachMetadata");
     }
-}
-
-/// What the webhook knows: every namespace may use the template, with what it refers to.
-fn catalog(template: &Value, monitors: &[Value]) -> Catalog {
-    let mut template = template.clone();
-    template["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("*");
-    let namespaces = NAMESPACES.iter().map(|(name, tier)| {
-        let annotations = json!({(names::ALLOWED_SECRETS): format!("{SECRET},{CONFIG_MAP}")});
-        json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"tier": tier}, "annotations": annotations}})
-    });
-    let objects: Vec<_> = namespaces.chain([template]).chain(monitors.iter().cloned()).collect();
-    support::catalog(&objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 #[test]

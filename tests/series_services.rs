@@ -6,18 +6,17 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promsidecar::admission::catalog::Catalog;
 use promsidecar::monitors::selection::{Selection, Taken};
 use promsidecar::names;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::render;
 use serde_json::{Value, json};
 use support::monitors::classes;
-use support::monitors::compare::{agent_of, monitors_of};
+use support::monitors::compare::{agent_of, key, monitors_of, upstream};
 use support::monitors::generate::Dice;
-use support::monitors::objects::{CONFIG_MAP, NAMESPACES, SECRET, surroundings};
+use support::monitors::objects::NAMESPACES;
 use support::monitors::pods::{Facts, pod};
-use support::monitors::series::{Pair, beside, central, follow, known};
+use support::monitors::series::{Pair, beside, catalog, central, follow, known};
 use support::monitors::services::{Cluster, with_services};
 use support::oracle::{self, Labelled, Labels, Series};
 
@@ -53,12 +52,6 @@ struct Counts {
     explained: BTreeMap<&'static str, usize>,
 }
 
-/// `kind/namespace/name` of a monitor.
-fn key(monitor: &Value) -> String {
-    let text = |key: &str| monitor["metadata"][key].as_str().unwrap_or_default();
-    format!("ServiceMonitor/{}/{}", text("namespace"), text("name"))
-}
-
 /// The monitors that both sides take for pods of a namespace, and upstream's configuration with them.
 fn taken(cluster: &Cluster, agent: &Agent, namespace: &str) -> (Vec<Value>, String) {
     let everything = [&cluster.monitors[..], &cluster.services].concat();
@@ -67,10 +60,7 @@ fn taken(cluster: &Cluster, agent: &Agent, namespace: &str) -> (Vec<Value>, Stri
     let ours: BTreeSet<_> = ours.collect();
     let taken: Vec<_> =
         cluster.monitors.iter().filter(|monitor| ours.contains(&key(monitor))).cloned().collect();
-    let mut objects = surroundings();
-    objects.push(classes::without_authorization(&cluster.template));
-    objects.extend(taken.iter().cloned());
-    let generated = oracle::config(&objects, false).expect("the operator takes the template");
+    let generated = upstream(&classes::without_authorization(&cluster.template), &taken);
     let theirs = |monitor: &&Value| generated.selected.contains(&key(monitor));
     (taken.iter().filter(theirs).cloned().collect(), generated.config.replace("$(SHARD)", "0"))
 }
@@ -82,19 +72,6 @@ fn without_api(object: &mut Value) {
         // The selectors of a list call: what they take, relabelings take as well.
         members.remove("selectorMechanism");
     }
-}
-
-/// What the webhook knows: every namespace may use the template, with what it refers to.
-fn catalog(template: &Value, objects: &[Value]) -> Catalog {
-    let mut template = template.clone();
-    template["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("*");
-    let namespaces = NAMESPACES.iter().map(|(name, tier)| {
-        let annotations = json!({(names::ALLOWED_SECRETS): format!("{SECRET},{CONFIG_MAP}")});
-        json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "labels": {"tier": tier}, "annotations": annotations}})
-    });
-    let objects: Vec<_> = namespaces.chain([template]).chain(objects.iter().cloned()).collect();
-    support::catalog(&objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 /// No number and no name of a port twice in a pod, and no name in an init container that ends.

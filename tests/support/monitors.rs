@@ -1,5 +1,6 @@
 //! `PodMonitor`s beside what prometheus-operator makes of them: cases, and the comparison of both configurations.
 
+pub(crate) mod cases;
 pub(crate) mod classes;
 pub(crate) mod compare;
 pub(crate) mod difference;

@@ -58,6 +58,26 @@ impl Program {
         Self { _process: process, listen: address("listen"), admin: address("admin"), ca }
     }
 
+    /// One that follows a cluster with prometheus-operator's definitions, registered for these namespaces, which are made, as
+    /// is promsidecar's own.
+    pub(crate) async fn installed(plane: &ControlPlane, asking: &[&str], own_namespace: &str) -> Self {
+        super::definitions::define(plane).await;
+        for name in asking.iter().chain(&[own_namespace]) {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            plane.api.create_namespace(&namespace).await;
+        }
+        let source = format!("--kubeconfig={}", plane.kubeconfig("admin").display());
+        let program = Self::start_with(&plane.directory("webhook"), &source);
+        plane.api.create(CONFIGURATIONS, &registration(asking, &program.url(), &program.ca)).await;
+        // Nobody has a template yet: whoever asks is told so.
+        until("the registration is in force", || async {
+            let path = format!("{}?dryRun=All", pods(asking[0]));
+            !plane.api.send("POST", &path, &asking_pod(PROBE)).await.warnings.is_empty()
+        })
+        .await;
+        program
+    }
+
     /// For a registration.
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.listen)

@@ -30,6 +30,28 @@ pub(crate) struct Compared {
     pub(crate) lines: Vec<String>,
 }
 
+impl Compared {
+    /// Compares what both sides make of each monitor that either selects.
+    pub(super) fn verdicts(
+        &mut self,
+        template: &Value,
+        monitors: &[Value],
+        (everywhere, generated): (&Selection, &Generated),
+        fired: &mut Fired,
+    ) {
+        for monitor in monitors {
+            let (mine, theirs) = (verdict(everywhere, monitor), their_verdict(generated, monitor));
+            match (&mine, &theirs) {
+                (None, None) => continue,
+                (Some(Ok(())), Some(Ok(()))) => self.taken.push(monitor["spec"].clone()),
+                _ => self.rejected.push(monitor["spec"].clone()),
+            }
+            let because = explain_verdicts(template, monitor, &mine, &theirs, fired);
+            self.lines.extend(because.map(|line| format!("{}: {line}", id(monitor))));
+        }
+    }
+}
+
 pub(super) fn id(object: &Value) -> String {
     let metadata = &object["metadata"];
     let text = |key: &str| metadata[key].as_str().unwrap_or("default");
@@ -54,7 +76,7 @@ pub(crate) fn monitors_of(monitors: &[Value]) -> Monitors {
     read
 }
 
-pub(super) fn upstream(template: &Value, monitors: &[Value]) -> Generated {
+pub(crate) fn upstream(template: &Value, monitors: &[Value]) -> Generated {
     let mut objects = surroundings();
     objects.push(template.clone());
     objects.extend(monitors.iter().cloned());
@@ -73,7 +95,7 @@ pub(super) fn jobs(config: &Value) -> BTreeMap<String, Value> {
 }
 
 /// `kind/namespace/name` of a monitor, as upstream's side has it.
-pub(super) fn key(monitor: &Value) -> String {
+pub(crate) fn key(monitor: &Value) -> String {
     format!("{}/{}", monitor["kind"].as_str().unwrap_or_default(), id(monitor))
 }
 
@@ -94,16 +116,7 @@ pub(crate) fn compare_with(
     let known = monitors_of(monitors);
     let generated = upstream(their_template, monitors);
     let everywhere = known.select_everywhere(&agent);
-    for monitor in monitors {
-        let (mine, theirs) = (verdict(&everywhere, monitor), their_verdict(&generated, monitor));
-        match (&mine, &theirs) {
-            (None, None) => continue,
-            (Some(Ok(())), Some(Ok(()))) => compared.taken.push(monitor["spec"].clone()),
-            _ => compared.rejected.push(monitor["spec"].clone()),
-        }
-        let because = explain_verdicts(template, monitor, &mine, &theirs, fired);
-        compared.lines.extend(because.map(|line| format!("{}: {line}", id(monitor))));
-    }
+    compared.verdicts(template, monitors, (&everywhere, &generated), fired);
     let config = parsed(&generated.config);
     let without_roles = without_roles(their_template, monitors);
     let theirs = jobs(&config);

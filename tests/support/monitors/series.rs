@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use promsidecar::admission::catalog::Catalog;
 use promsidecar::admission::{Answer, OutcomeKind, Policy, admit};
 use promsidecar::names;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::objects::{CONFIG_MAP, NAMESPACES, SECRET};
 use super::pods::Facts;
 use crate::support::oracle::{self, Labelled, Labels, Series, Surroundings};
 use crate::support::{self, reviews};
@@ -25,6 +26,19 @@ pub(crate) const REPORTS: [&str; 8] = [
     "scrape_sample_limit",
     "scrape_body_size_bytes",
 ];
+
+/// What the webhook knows: every namespace may use the template, with what it refers to.
+pub(crate) fn catalog(template: &Value, objects: &[Value]) -> Catalog {
+    let mut template = template.clone();
+    template["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("*");
+    let namespaces = NAMESPACES.iter().map(|(name, tier)| {
+        let annotations = json!({(names::ALLOWED_SECRETS): format!("{SECRET},{CONFIG_MAP}")});
+        json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"tier": tier}, "annotations": annotations}})
+    });
+    let objects: Vec<_> = namespaces.chain([template]).chain(objects.iter().cloned()).collect();
+    support::catalog(&objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"))
+}
 
 /// What every target exposes.
 pub(crate) fn exposed() -> Vec<Labels> {

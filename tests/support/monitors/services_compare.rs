@@ -25,16 +25,7 @@ pub(crate) fn compare_services(cluster: &Cluster, fired: &mut Fired) -> Compared
     // Prometheus takes no class's authorization beside another way to authenticate.
     let generated = upstream(template, monitors);
     let everywhere = known.select_everywhere(&agent);
-    for monitor in monitors {
-        let (mine, theirs) = (verdict(&everywhere, monitor), their_verdict(&generated, monitor));
-        match (&mine, &theirs) {
-            (None, None) => continue,
-            (Some(Ok(())), Some(Ok(()))) => compared.taken.push(monitor["spec"].clone()),
-            _ => compared.rejected.push(monitor["spec"].clone()),
-        }
-        let because = explain_verdicts(template, monitor, &mine, &theirs, fired);
-        compared.lines.extend(because.map(|line| format!("{}: {line}", id(monitor))));
-    }
+    compared.verdicts(template, monitors, (&everywhere, &generated), fired);
     let config = parsed(&generated.config);
     let theirs = jobs(&config);
     for (namespace, _) in NAMESPACES {
