@@ -4,7 +4,7 @@
 CARGO ?= cargo
 TESTS := $(basename $(notdir $(wildcard tests/*.rs)))
 # Tests of components that Rust does not bring along; `tools` gets them.
-COMPONENT_TESTS := $(filter agent% control_plane% oracle% %monitors,$(TESTS)) corpora discovery labels overlays promtool series series_services services supervisor
+COMPONENT_TESTS := $(filter agent% control_plane% oracle% %monitors,$(TESTS)) corpora discovery labels observability overlays promtool series series_services services supervisor
 # Tests on a real node, which needs root and a kernel that can. E2E=0 leaves them out, and says so in the end.
 E2E_TESTS := $(filter e2e_%,$(TESTS))
 # Real servers, their deadlines and floods of connections: they need open files, ports and time.

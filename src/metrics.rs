@@ -16,7 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::admission::catalog::{Catalog, TemplateEntry};
-use crate::admission::reason::Reason;
+use crate::admission::reason::{Reason, TABLE};
 use crate::admission::{Answer, Outcome, OutcomeKind};
 
 pub mod certificate;
@@ -267,7 +267,9 @@ impl Metrics {
         for result in Wait::ALL {
             let _ = self.waits.get_or_create(&WaitLabels { result: result.word() });
         }
-        let _ = self.reviews.get_or_create(&ReviewLabels { outcome: "injected", reason: "none" });
+        for (outcome, reason) in outcomes() {
+            let _ = self.reviews.get_or_create_owned(&ReviewLabels { outcome, reason });
+        }
         self
     }
 
@@ -333,6 +335,14 @@ impl Metrics {
     }
 }
 
+/// Every outcome with each of its reasons.
+fn outcomes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let skipped = TABLE.iter().map(|row| ("skipped", row.word));
+    let denied = TABLE.iter().filter(|row| row.reason.denies_if_required()).map(|row| ("denied", row.word));
+    let others = [("injected", "none"), ("unreadable", "none"), ("failed", Reason::InternalError.word())];
+    others.into_iter().chain(skipped).chain(denied)
+}
+
 const fn kind_word(kind: OutcomeKind) -> &'static str {
     match kind {
         OutcomeKind::Injected => "injected",
@@ -396,6 +406,8 @@ mod tests {
         let version = env!("CARGO_PKG_VERSION");
         for line in [
             "promsidecar_admission_reviews_total{outcome=\"injected\",reason=\"none\"} 0",
+            "promsidecar_admission_reviews_total{outcome=\"skipped\",reason=\"internal-error\"} 0",
+            "promsidecar_admission_reviews_total{outcome=\"denied\",reason=\"too-large\"} 0",
             "promsidecar_admission_reviews_total{outcome=\"denied\",reason=\"template-not-found\"} 1",
             "promsidecar_admission_reviews_total{outcome=\"failed\",reason=\"template-not-found\"} 1",
             "promsidecar_admission_reviews_total{outcome=\"unreadable\",reason=\"none\"} 1",
