@@ -9,6 +9,7 @@ pub mod agent;
 pub mod api;
 pub mod duration;
 pub mod flags;
+pub mod guard_rails;
 pub mod image;
 pub mod prometheus;
 pub mod quantity;
@@ -21,6 +22,7 @@ use crate::names;
 use agent::{IgnoredField, TemplateId};
 use api::fields::Field;
 use api::{PrometheusAgentSpec, read};
+use guard_rails::GuardRails;
 use version::Version;
 use violation::{Findings, Path, Violation};
 
@@ -42,6 +44,8 @@ pub struct Settings {
     pub agent_version: Version,
     /// Repositories whose images have a shell, so that `supervise: auto` means supervised.
     pub supervisable_images: Vec<String>,
+    /// What the platform's owners allow.
+    pub guard_rails: GuardRails,
 }
 
 impl Default for Settings {
@@ -54,6 +58,7 @@ impl Default for Settings {
                 "quay.io/prometheus/prometheus".to_owned(),
                 "docker.io/prom/prometheus".to_owned(),
             ],
+            guard_rails: GuardRails::default(),
         }
     }
 }

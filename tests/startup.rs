@@ -218,7 +218,7 @@ fn what_cannot_start_exits_3_and_says_which_flag_and_what_to_do() {
 }
 
 /// Values of each flag that cannot be used, with what the message tells to do instead.
-const UNUSABLE: [(&str, &[&str], &str); 23] = [
+const UNUSABLE: [(&str, &[&str], &str); 28] = [
     ("listen", &["", "8443", ":8443", "host:1", "0.0.0.0:65536", "[::]"], "such as 0.0.0.0:8443"),
     ("admin-listen", &["", "8081", "0.0.0.0:-1"], "such as 0.0.0.0:8443"),
     ("templates", &[""], "expected a path"),
@@ -242,6 +242,11 @@ const UNUSABLE: [(&str, &[&str], &str); 23] = [
     ("agent-image", &["", "a b", "prometheus:v3.5.0", "Quay.io/X"], "without a tag, such as"),
     ("agent-version", &["", "3", "latest", "2.55.1"], "such as v3.13.5"),
     ("supervisable-images", &["", "a,,b", "x:y"], "without a tag, such as"),
+    ("allowed-receivers", &["", "metrics.example.com", "https://*"], "expected a URL such as"),
+    ("allowed-images", &["", "x:y", "/"], "expected an image repository without a tag"),
+    ("min-scrape-interval", &["", "0", "15", "-1s"], "expected a Prometheus duration above zero"),
+    ("max-agent-resources", &["", "memory", "gpu=1"], "expected cpu, memory or ephemeral-storage"),
+    ("max-targets", &["", "0", "-1"], "from 1 to 65536"),
 ];
 
 #[test]

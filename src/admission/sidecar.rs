@@ -111,11 +111,8 @@ impl Sidecar {
     /// Compiles a template.
     pub fn compile(agent: &Agent) -> Self {
         let memory_limit = agent.memory_limit();
-        // Exceeding the volume's limit evicts the pod, so it stands above what the agent's flags let accumulate.
-        let wal_limit =
-            agent.wal_size_limit.unwrap_or_else(|| memory_limit.times(4).max(Quantity::from_mebibytes(1024)));
         let container = container(agent);
-        let volumes = volumes(agent, wal_limit);
+        let volumes = volumes(agent, agent.wal_size());
         Self {
             id: agent.id.clone(),
             generation: agent.generation,
@@ -130,7 +127,7 @@ impl Sidecar {
             fixed_port: agent.fixed_port,
             resources: agent.resources.clone(),
             memory_limit,
-            wal_limit,
+            wal_limit: agent.wal_size(),
             container,
             volumes,
             monitored: BTreeMap::new(),

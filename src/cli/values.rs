@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::names;
+use crate::template::duration::PromDuration;
 use crate::template::image::ImageReference;
 use crate::template::validate::text;
 use crate::template::version::Version;
@@ -111,6 +112,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration <= longest => Ok(duration),
         Ok(_) => Err("expected at most an hour, such as 15s".to_owned()),
         Err(_) => Err("expected a number with ms, s or m, such as 15s".to_owned()),
+    }
+}
+
+/// A duration of Prometheus, above zero.
+pub fn interval(text: &str) -> Result<PromDuration, String> {
+    match text.parse::<PromDuration>() {
+        Ok(interval) if !interval.is_zero() => Ok(interval),
+        _ => Err("expected a Prometheus duration above zero, such as 15s or 1m".to_owned()),
     }
 }
 

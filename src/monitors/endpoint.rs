@@ -9,10 +9,11 @@ use super::api::PodMetricsEndpoint;
 use super::fields;
 use crate::template::agent::{Agent, ScrapeClass};
 use crate::template::duration::PromDuration;
+use crate::template::guard_rails::flag;
 use crate::template::prometheus::{Authorization, Flow, ScrapeConfig, Tls};
 use crate::template::validate::credentials::Needs;
 use crate::template::validate::http::{self, ProxyFields};
-use crate::template::validate::{re2, text};
+use crate::template::validate::{guard_rails, re2, text};
 use crate::template::violation::{Findings, Path, Rule};
 
 const SCHEMES: &[&str] = &["http", "https"];
@@ -94,6 +95,10 @@ pub(super) fn times(
     }
     let set = |time: Option<PromDuration>| time.filter(|time| !time.is_zero());
     let interval = set(job.scrape_interval).unwrap_or(global.scrape_interval);
+    if let Some(least) = agent.min_scrape_interval.filter(|least| interval < *least) {
+        let rule = guard_rails::below(least, flag::MIN_SCRAPE_INTERVAL);
+        findings.violation(&path.key("interval"), interval.to_string(), rule);
+    }
     (interval, set(job.scrape_timeout).unwrap_or_else(|| global.scrape_timeout.min(interval)))
 }
 

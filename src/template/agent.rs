@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
+use super::duration::PromDuration;
 use super::prometheus::{
     Authorization, Global, Limits, Otlp, Relabel, RemoteWrite, Runtime, Storage, Tls, Tracing,
 };
@@ -173,6 +174,8 @@ pub struct Agent {
     pub scrape_interval: Duration,
     /// Global scrape timeout.
     pub scrape_timeout: Duration,
+    /// Shortest interval of a monitor that the platform's owners allow.
+    pub min_scrape_interval: Option<PromDuration>,
     /// Whether a `PodMonitor` or `ServiceMonitor` selector is set, so that a pod without hints may still be scraped.
     pub selects_monitors: bool,
     /// The object as read, for `render`.
@@ -259,6 +262,15 @@ impl Resources {
 impl Agent {
     /// Default memory limit of the agent's container.
     pub const DEFAULT_MEMORY_LIMIT: Quantity = Quantity::from_mebibytes(128);
+
+    /// Least size limit of the write-ahead log's volume, where the template states none.
+    pub const LEAST_WAL_SIZE: Quantity = Quantity::from_mebibytes(1024);
+
+    /// Size limit of the write-ahead log's volume: the template's, else above what the agent's flags let accumulate, since
+    /// exceeding it evicts the pod.
+    pub fn wal_size(&self) -> Quantity {
+        self.wal_size_limit.unwrap_or_else(|| self.memory_limit().times(4).max(Self::LEAST_WAL_SIZE))
+    }
 
     /// The memory that the agent may use: the template's limit, else the default, never below its request.
     pub fn memory_limit(&self) -> Quantity {

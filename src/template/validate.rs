@@ -3,12 +3,13 @@
 //! Input: a [`Template`] and the operator's [`Settings`]. Output: all that rendering and the sidecar need, resolved. The parts
 //! are checked one beside the other, so that nothing hides behind the first mistake.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::agent::{Agent, ConfigParts, ModePreference};
 use super::api::PrometheusAgentSpec;
 use super::image::{self, ImageReference};
 use super::prometheus::Runtime;
+use super::quantity::Quantity;
 use super::version::Version;
 use super::violation::{Findings, Path, Rule, Violation};
 use super::{Settings, Template, flags, render};
@@ -20,6 +21,7 @@ mod azure;
 pub(crate) mod classes;
 pub(crate) mod credentials;
 pub(crate) mod global;
+pub(crate) mod guard_rails;
 pub(crate) mod http;
 mod mounts;
 mod object;
@@ -70,7 +72,8 @@ pub fn validate(template: &Template, settings: &Settings) -> Result<Agent, Vec<V
 const LONGEST_NAMESPACE: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 
 fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) -> Agent {
-    let spec = &template.spec;
+    let rails = &settings.guard_rails;
+    let spec = &guard_rails::bounded(&template.spec, rails, findings);
     let chosen = annotations(template, findings);
     let (version, image, supervised) = program(spec, chosen.supervise, settings, findings);
     let legacy = global::legacy_names(spec);
@@ -78,7 +81,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
     let remote_write = remote_write::remote_writes(&spec.remote_write, version, legacy, &mut needs, findings);
     let tracing = process::tracing(spec.tracing_config.as_ref(), &mut needs, findings);
     let extras = pod::extras(spec, !needs.secret_env.is_empty(), findings);
-    let resources = container_resources(spec, &extras, findings);
+    let resources = container_resources(spec, &extras, &rails.ceilings, findings);
     let (wal_size_limit, wal_medium) = resources::storage(spec.storage.as_ref(), findings);
     let flags = flags::flags(spec, version, findings);
     let mut global = global::global(spec, version, findings);
@@ -104,7 +107,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         referenced_objects: extras.objects,
         global,
     };
-    Agent {
+    let agent = Agent {
         id: template.id.clone(),
         generation: template.generation,
         version,
@@ -134,10 +137,13 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         scrape_interval: config.global.scrape_interval.get(),
         scrape_timeout: config.global.scrape_timeout.get(),
         selects_monitors: spec.pod_monitor_selector.is_some() || spec.service_monitor_selector.is_some(),
+        min_scrape_interval: rails.min_scrape_interval,
         spec: spec.clone(),
         ignored: Vec::new(),
         config,
-    }
+    };
+    guard_rails::check(&agent, rails, findings);
+    agent
 }
 
 /// Which monitors the template selects: what the API machinery refuses would select nothing, without a word.
@@ -277,12 +283,13 @@ fn has_shell(image: &str, settings: &Settings) -> bool {
 fn container_resources(
     spec: &PrometheusAgentSpec,
     extras: &pod::Extras,
+    ceilings: &BTreeMap<String, Quantity>,
     findings: &mut Findings,
 ) -> super::agent::Resources {
     let plain = spec.resources.as_ref().map(|resources| (resources, Path::root("spec").key("resources")));
     let merged = extras.resources.as_ref().map(|(resources, path)| (resources, path.clone()));
     let sources: Vec<_> = plain.into_iter().chain(merged).collect();
-    resources::resources(&sources, findings)
+    resources::resources(&sources, ceilings, findings)
 }
 
 /// Variables that external labels may refer to.

@@ -104,6 +104,13 @@ pub enum Rule {
         /// The bound, with its field.
         bound: String,
     },
+    /// The value is outside what the platform's owners allow; why, and the flag that says so.
+    GuardRail {
+        /// What is wrong.
+        rule: String,
+        /// Name of the flag.
+        flag: &'static str,
+    },
     /// The scrape class of a monitor cannot be used; what it is and why, with the place in the template.
     ScrapeClass(String),
     /// Anything else, in words of its own.
@@ -137,6 +144,7 @@ impl Rule {
             Self::Conflict { with } => Cow::Owned(format!("cannot be combined with {with}")),
             Self::Duplicate { of } => Cow::Owned(format!("is the same as {of}")),
             Self::Exceeds { bound } => Cow::Owned(format!("is more than {bound}")),
+            Self::GuardRail { rule, flag } => Cow::Owned(format!("{rule} ({flag})")),
             Self::Other { rule, .. } => Cow::Borrowed(rule),
         }
     }
@@ -159,6 +167,7 @@ impl Rule {
             Self::Conflict { .. } => "keep one of them",
             Self::Duplicate { .. } => "make it unique, or remove one of them",
             Self::Exceeds { .. } => "lower it, or raise the bound",
+            Self::GuardRail { .. } => "stay within it, or ask whoever runs promsidecar to change it",
             Self::ScrapeClass(_) => "correct the class in the template, or name another class",
             Self::NoFileForm(fix) | Self::ClearText(fix) | Self::RawPath(fix) | Self::Other { fix, .. } => {
                 fix

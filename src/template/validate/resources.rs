@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::guard_rails;
 use crate::template::agent::Resources;
 use crate::template::api::pod::{QuantityText, Resources as ResourcesSpec, StorageSpec};
+use crate::template::guard_rails::flag;
 use crate::template::quantity::Quantity;
 use crate::template::violation::{Findings, Path, Rule};
 
@@ -16,7 +18,11 @@ const RESOURCES: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 const LEAST_MEMORY: Quantity = Quantity::from_mebibytes(32);
 
 /// Requests and limits; later sources replace earlier ones a key, as a strategic merge does.
-pub(crate) fn resources(sources: &[(&ResourcesSpec, Path)], findings: &mut Findings) -> Resources {
+pub(crate) fn resources(
+    sources: &[(&ResourcesSpec, Path)],
+    ceilings: &BTreeMap<String, Quantity>,
+    findings: &mut Findings,
+) -> Resources {
     let mut merged = Resources::default();
     let mut paths: BTreeMap<String, Path> = BTreeMap::new();
     for (spec, path) in sources {
@@ -28,6 +34,13 @@ pub(crate) fn resources(sources: &[(&ResourcesSpec, Path)], findings: &mut Findi
                 if !RESOURCES.contains(&name.as_str()) {
                     findings.violation(&path, name, Rule::OneOf(RESOURCES));
                 } else if let Some(quantity) = quantity(text, &path, findings) {
+                    if let Some(most) = ceilings.get(name).filter(|most| quantity > **most) {
+                        findings.violation(
+                            &path,
+                            quantity.to_string(),
+                            guard_rails::above(most, flag::CEILINGS),
+                        );
+                    }
                     if key == "requests" {
                         paths.insert(name.clone(), path);
                     }

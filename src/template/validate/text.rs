@@ -79,6 +79,11 @@ pub(crate) fn url(text: &str, path: &Path, findings: &mut Findings) -> Option<St
     None
 }
 
+/// Whether [`url`] takes it.
+pub(crate) fn is_url(text: &str) -> bool {
+    check_url(text).is_ok()
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum UrlProblem {
     Credentials,
