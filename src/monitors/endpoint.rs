@@ -96,7 +96,7 @@ pub(super) fn times(
     let set = |time: Option<PromDuration>| time.filter(|time| !time.is_zero());
     let interval = set(job.scrape_interval).unwrap_or(global.scrape_interval);
     if let Some(least) = agent.min_scrape_interval.filter(|least| interval < *least) {
-        let rule = guard_rails::below(least, flag::MIN_SCRAPE_INTERVAL);
+        let rule = guard_rails::below(&least, flag::MIN_SCRAPE_INTERVAL);
         findings.violation(&path.key("interval"), interval.to_string(), rule);
     }
     (interval, set(job.scrape_timeout).unwrap_or_else(|| global.scrape_timeout.min(interval)))

@@ -2,6 +2,8 @@
 //!
 //! Input: the spec, what was made of it, the bounds. Output: violations that name the flag.
 
+use std::fmt::Display;
+
 use crate::template::agent::{Agent, ConfigParts};
 use crate::template::api::PrometheusAgentSpec;
 use crate::template::guard_rails::{GuardRails, flag};
@@ -22,7 +24,7 @@ pub(super) fn bounded(
         && own > most
     {
         let path = Path::root("spec").key("enforcedTargetLimit");
-        findings.violation(&path, own.to_string(), above(most, flag::MAX_TARGETS));
+        findings.violation(&path, own.to_string(), above(&most, flag::MAX_TARGETS));
     }
     PrometheusAgentSpec {
         enforced_target_limit: own.or(rails.max_targets).or(spec.enforced_target_limit),
@@ -46,7 +48,7 @@ pub(super) fn check(agent: &Agent, rails: &GuardRails, findings: &mut Findings) 
         findings.violation(
             &root.key("scrapeInterval"),
             interval.to_string(),
-            below(least, flag::MIN_SCRAPE_INTERVAL),
+            below(&least, flag::MIN_SCRAPE_INTERVAL),
         );
     }
     let derived = agent.wal_size();
@@ -99,19 +101,13 @@ fn receivers(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Find
 }
 
 /// More than a bound.
-pub(crate) fn above(most: impl ToString, flag: &'static str) -> Rule {
-    Rule::GuardRail {
-        rule: format!("is more than {}, the most that the platform allows", most.to_string()),
-        flag,
-    }
+pub(crate) fn above(most: &impl Display, flag: &'static str) -> Rule {
+    Rule::GuardRail { rule: format!("is more than {most}, the most that the platform allows"), flag }
 }
 
 /// Less than a bound.
-pub(crate) fn below(least: impl ToString, flag: &'static str) -> Rule {
-    Rule::GuardRail {
-        rule: format!("is less than {}, the least that the platform allows", least.to_string()),
-        flag,
-    }
+pub(crate) fn below(least: &impl Display, flag: &'static str) -> Rule {
+    Rule::GuardRail { rule: format!("is less than {least}, the least that the platform allows"), flag }
 }
 
 fn not_listed(allowed: &[impl ToString], flag: &'static str) -> Rule {
