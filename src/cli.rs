@@ -13,6 +13,7 @@ use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, P
 pub mod certs;
 pub mod cluster;
 pub mod controller;
+pub mod convert;
 pub mod demo;
 pub mod diff;
 pub mod explain;
@@ -64,6 +65,8 @@ enum Command {
     Validate(validate::Args),
     /// Find what in manifests will not do what their author expects.
     Lint(lint::Args),
+    /// Make a template of what prometheus-operator runs, and tell how to move over.
+    Convert(convert::Args),
     /// Explain a reason, or the decision about a pod.
     Explain(explain::Args),
     /// Make a certificate authority and a serving certificate for the webhook.
@@ -114,6 +117,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Render(args) => render::run(&args, out),
         Command::Validate(args) => validate::run(&args, out),
         Command::Lint(args) => lint::run(&args, out),
+        Command::Convert(args) => convert::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::Certs(args) => certs::run(&args, out),
         Command::Completions(args) => shell::completions(&args, out),

@@ -87,6 +87,9 @@ fn zero_is_done_and_one_is_findings() {
         (&["explain", "-f", "examples", "-t", "examples"], 0),
         (&["explain", "-f", "examples"], 0),
         (&explain_bad, 1),
+        (&["convert", "-f", "tests/cli/central.yaml"], 0),
+        (&["convert", "-f", "tests/cli/central.yaml", "-o", "json"], 0),
+        (&["convert", "-f", "tests/golden/convert/impossible/input.yaml"], 1),
         (&["certs", "--out", out], 0),
         (&["completions", "fish"], 0),
         (&["man"], 0),
@@ -124,6 +127,11 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["explain", "no-such-reason"],
         &["explain", "windows", "-o", "yaml"],
         &["explain", "-f", "examples/deployment.yaml"],
+        &["convert"],
+        &["convert", "-f", "tests/cli/central.yaml", "-o", "text"],
+        &["convert", "-f", "tests/cli/central.yaml", "--name", "Metrics"],
+        &["convert", "-f", "tests/golden/convert/agent/input.yaml", "--name", "agent"],
+        &["convert", "-f", "tests/golden/convert/list/input.yaml", "--name", "one", "-n", "shop"],
         &["certs"],
         &["certs", "--out", out],
         &["certs", "--out", out, "--days", "0"],
@@ -155,7 +163,10 @@ fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
     let (blocked, latin) = (folder.path().join("file"), folder.path().join("latin.yaml"));
     fs::write(&blocked, "").unwrap();
     fs::write(&latin, b"kind: \xe4").unwrap();
+    let unnamed = folder.path().join("unnamed.yaml");
+    fs::write(&unnamed, "{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, spec: {}}").unwrap();
     let (blocked, latin) = (blocked.to_str().unwrap(), latin.to_str().unwrap());
+    let unnamed = unnamed.to_str().unwrap();
     let broken = "tests/cli/broken.yaml: document 2: line 9 column 18: unclosed bracket '['";
     let missing = "missing.yaml: no such file; name a manifest, or - for standard input";
     let empty = "tests/cli/empty: no *.yaml, *.yml or *.json file in it; name a folder of manifests";
@@ -188,6 +199,13 @@ fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
         (&["explain", "-f", "examples", "-t", "missing.yaml"], missing),
         (&["explain", "-f", "tests/cli/broken.yaml", "-t", "examples"], broken),
         (&["explain", "-f", "examples/template.yaml", "-t", "examples"], "no pod and no workload"),
+        (&["convert", "-f", "missing.yaml"], missing),
+        (&["convert", "-f", "tests/cli/broken.yaml"], broken),
+        (&["convert", "-f", "examples/deployment.yaml"], "no PrometheusAgent and no Prometheus in it"),
+        (
+            &["convert", "-f", unnamed],
+            "document 1: metadata.name is missing or not a name that the API server accepts",
+        ),
         (&["certs", "--out", blocked], "cannot be made: "),
         (&["man", "--out", blocked], "cannot be made: "),
     ] {
@@ -215,6 +233,8 @@ fn results_are_json_for_every_command_that_has_them() {
         &["explain"],
         &["explain", "windows"],
         &["explain", "-f", "tests/cli/workloads.yaml", "-t", "examples"],
+        &["convert", "-f", "tests/cli/central.yaml"],
+        &["convert", "-f", "tests/golden/convert/list/input.yaml"],
         &["certs", "--out", out],
         &["webhook", "--templates", "examples", "--print-config"],
     ] {
@@ -322,6 +342,7 @@ fn a_reader_that_leaves_early_changes_neither_the_exit_code_nor_standard_error()
         (&["uninject", "-f", "tests/cli/injected.yaml"], 0),
         (&["diff", "-f", "examples"], 1),
         (&["diff", "-f", "examples", "-o", "json"], 1),
+        (&["convert", "-f", "tests/cli/central.yaml"], 0),
         (&["completions", "bash"], 0),
         (&["man"], 0),
         (&["webhook", "--templates", "examples", "--print-config"], 0),

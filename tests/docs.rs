@@ -15,6 +15,7 @@ use promsidecar::admission::reason::{Reason, TABLE};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::status::{self, Status};
 use promsidecar::admission::{Answer, Policy, admit};
+use promsidecar::cluster::version::{KubernetesVersion, NATIVE_SIDECARS, NATIVE_SIDECARS_EVERYWHERE};
 use promsidecar::controller::fleet::Counts;
 use promsidecar::metrics::Metrics;
 use promsidecar::monitors::fields as monitors;
@@ -278,7 +279,8 @@ fn every_key_of_the_code_is_documented_and_no_other() {
         let text = fs::read_to_string(&path).expect("a document can be read");
         for (start, _) in text.match_indices(names::PREFIX) {
             let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '/' || c == '.');
-            let key = text[start..].split(end).next().unwrap_or_default().trim_end_matches('.');
+            // kubectl takes a label or annotation away by its key and a hyphen.
+            let key = text[start..].split(end).next().unwrap_or_default().trim_end_matches(['.', '-']);
             if key != names::PREFIX && !known.contains(key) {
                 invented.insert(format!("{}: {key}", path.display()));
             }
@@ -529,9 +531,17 @@ fn test_names() -> BTreeSet<String> {
 fn every_failure_is_shown_by_a_test_that_exists() {
     let document = read("docs/failures.md");
     let names = test_names();
-    let mut shown = 0;
-    // Other tables have no such column.
-    let mut is_shown = false;
+    let rows = shown(&document);
+    for (line, last) in &rows {
+        let name = last.trim_matches('`');
+        assert!(names.contains(name), "no test is called {name:?}: {line}");
+    }
+    assert!(rows.len() >= 19, "rows were looked at: {}", rows.len());
+}
+
+/// Rows of tables whose last column is called "shown by", each with that column.
+fn shown(document: &str) -> Vec<(&str, &str)> {
+    let (mut rows, mut is_shown) = (Vec::new(), false);
     for line in document.lines() {
         let last = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
         if !line.starts_with('|') {
@@ -539,10 +549,72 @@ fn every_failure_is_shown_by_a_test_that_exists() {
         } else if last == "shown by" {
             is_shown = true;
         } else if is_shown && !line.starts_with("| ---") {
-            let name = last.trim_matches('`');
-            assert!(names.contains(name), "no test is called {name:?}: {line}");
-            shown += 1;
+            rows.push((line, last));
         }
     }
-    assert!(shown >= 19, "rows were looked at: {shown}");
+    rows
+}
+
+#[test]
+fn what_is_compatible_is_shown_by_a_test_or_said_to_be_untested() {
+    let document = read("docs/compatibility.md");
+    let (names, rows) = (test_names(), shown(&document));
+    let mut tested = 0;
+    for (line, last) in &rows {
+        if *last == "untested" {
+            continue;
+        }
+        tested += 1;
+        for name in last.split(", ").map(|name| name.trim_matches('`')) {
+            assert!(names.contains(name), "no test is called {name:?}: {line}");
+        }
+    }
+    assert!(rows.len() >= 35 && tested >= 22, "rows were looked at: {}, {tested}", rows.len());
+}
+
+/// Versions of three parts, such as `3.13.5`.
+fn versions(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.')).map(|word| word.trim_matches('.'));
+    words.filter(|word| word.split('.').filter(|part| !part.is_empty()).count() == 3).collect()
+}
+
+#[test]
+fn the_versions_of_compatibility_are_those_of_the_code_and_of_the_tests() {
+    let document = read("docs/compatibility.md");
+    let required = |file: &str, module: &str| {
+        let text = read(file);
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(module)?.strip_prefix(" v"));
+        line.and_then(|line| line.split_whitespace().next()).expect("the module is required").to_owned()
+    };
+    let mut used: BTreeSet<String> =
+        read("tests/tools/prometheus.versions").lines().map(|line| line.trim().to_owned()).collect();
+    used.remove("");
+    let default = Settings::default().agent_version.to_string();
+    assert!(used.contains(default.trim_start_matches('v')), "the default version is tested: {used:?}");
+    used.insert(required("tests/tools/kubernetes/go.mod", "k8s.io/kubernetes"));
+    let operator = "github.com/prometheus-operator/prometheus-operator";
+    used.insert(required("tests/tools/oracle/go.mod", operator));
+    for file in ["tests/control_plane_definitions.rs", "tests/oracle_convert.rs"] {
+        let source = read(file);
+        let releases =
+            source.lines().find(|line| line.starts_with("const RELEASES")).expect("it has releases");
+        let releases: BTreeSet<_> = versions(releases).into_iter().map(str::to_owned).collect();
+        assert_eq!(releases.len(), 2, "{file}");
+        used.extend(releases);
+    }
+    let named: BTreeSet<_> = versions(&document).into_iter().map(str::to_owned).collect();
+    assert_eq!(named, used);
+
+    let row = |start: &str| {
+        let row = document.lines().find(|line| line.starts_with(&format!("| {start} |")));
+        row.unwrap_or_else(|| panic!("there is no row {start:?}")).to_owned()
+    };
+    let native = row("native sidecars");
+    let since = native.split("from ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok());
+    let since: Vec<KubernetesVersion> = since.collect();
+    assert_eq!(since, [NATIVE_SIDECARS, NATIVE_SIDECARS_EVERYWHERE]);
+    let needs = read("webhook-config/README.md");
+    let oldest = needs.split("It needs Kubernetes ").nth(1).and_then(|rest| rest.split(' ').next());
+    let oldest = oldest.expect("the installation says which Kubernetes it needs");
+    assert!(row(&format!("API servers before {oldest}")).contains("not supported"), "{oldest}");
 }

@@ -335,7 +335,8 @@ fn is_json(part: &Part<'_>) -> bool {
     serde_json::from_str::<IgnoredAny>(content).is_ok()
 }
 
-fn yaml(value: &Ordered, compact_list_indent: bool) -> anyhow::Result<String> {
+/// A value as YAML.
+pub(super) fn yaml(value: &Ordered, compact_list_indent: bool) -> anyhow::Result<String> {
     let options = serde_saphyr::ser_options! { compact_list_indent: compact_list_indent };
     Ok(serde_saphyr::to_string_with_options(value, options)?)
 }
