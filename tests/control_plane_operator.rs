@@ -50,6 +50,19 @@ async fn prometheus_operator_leaves_a_template_alone_for_as_long_as_it_is_claime
     let released = json!({"metadata": {"annotations": {"operator.prometheus.io/controller-id": null}}});
     edit(plane, "claimed", &released).await;
     wait_for_stateful_set(plane, &mut operator, "prom-agent-claimed").await;
+
+    // What it runs and is claimed then runs on as it was at that moment, and nobody looks after it: what
+    // `promsidecar convert` warns of.
+    let stateful_set = format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/prom-agent-plain");
+    let before = plane.api.get(&stateful_set).await;
+    let claimed = json!({
+        "metadata": {"annotations": {"operator.prometheus.io/controller-id": "promsidecar"}},
+        "spec": {"replicas": 2},
+    });
+    edit(plane, "plain", &claimed).await;
+    create(plane, "last", None).await;
+    wait_for_stateful_set(plane, &mut operator, "prom-agent-last").await;
+    assert_eq!(plane.api.get(&stateful_set).await["spec"], before["spec"]);
 }
 
 /// Creates an agent, claimed by the controller of this id; gives it as it is stored.
