@@ -10,39 +10,13 @@ mod support;
 use std::collections::BTreeSet;
 
 use agent::app::App;
-use agent::pods::{
-    GENERATED, IPV6, NAMESPACE, STATEFUL, SYNTHETIC, Who, monitored, pod, remote_write, stored, template,
-};
-use agent::receiver::{Labels, Receiver};
+use agent::pods::{GENERATED, IPV6, NAMESPACE, STATEFUL, SYNTHETIC, monitored, pod, remote_write, template};
+use agent::receiver::Receiver;
 use agent::sidecar::Sidecar;
 use agent::tools::versions;
+use agent::upstream::{METRICS, sent};
 use serde_json::{Value, json};
-use support::monitors::objects::{monitor, surroundings};
-use support::oracle::{self, Surroundings};
-
-const METRICS: &str = "
-requests_total{code=\"200\"} 42
-jobs_total{pod=\"worker-1\",namespace=\"elsewhere\",instance=\"10.9.9.9:1\",job=\"j\"} 7
-debug_total 1
-";
-
-/// The same as labels.
-fn exposed() -> Vec<Labels> {
-    let labels = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    };
-    vec![
-        labels(&[("__name__", "requests_total"), ("code", "200")]),
-        labels(&[
-            ("__name__", "jobs_total"),
-            ("pod", "worker-1"),
-            ("namespace", "elsewhere"),
-            ("instance", "10.9.9.9:1"),
-            ("job", "j"),
-        ]),
-        labels(&[("__name__", "debug_total")]),
-    ]
-}
+use support::monitors::objects::monitor;
 
 /// By port, by number, by nothing; with relabelings over what only a running pod knows.
 fn monitors(port: u16) -> Vec<Value> {
@@ -67,25 +41,6 @@ fn monitors(port: u16) -> Vec<Value> {
     named.map(|(index, spec)| monitor(NAMESPACE, &format!("m{index}"), json!({}), spec)).collect()
 }
 
-/// What a central Prometheus with upstream's configuration would have sent.
-fn expected(template: &Value, monitors: &[Value], who: Who, pod: &Value) -> BTreeSet<Labels> {
-    let mut objects = surroundings();
-    objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}));
-    objects.push(template.clone());
-    objects.extend(monitors.iter().cloned());
-    let generated = oracle::config(&objects, false).unwrap();
-    assert_eq!((generated.selected.len(), generated.rejected.len()), (monitors.len(), 0));
-    let around = Surroundings {
-        pods: vec![stored(who, &oracle::sent(pod).unwrap().pod)],
-        series: exposed(),
-        reports: SYNTHETIC.map(str::to_owned).to_vec(),
-        ..Surroundings::default()
-    };
-    let labelled = oracle::labels(&generated.config.replace("$(SHARD)", "0"), &around).unwrap();
-    let series = labelled.targets.into_iter().flat_map(|target| target.series);
-    series.filter_map(|series| series.sent.into_iter().next().flatten()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn series_of_monitors_arrive_as_upstream_would_have_sent_them() {
     let directory = tempfile::tempdir().unwrap();
@@ -101,7 +56,7 @@ async fn series_of_monitors_arrive_as_upstream_would_have_sent_them() {
         let template = template(&version, &remote_write(&receiver.url(), &json!({})), &more);
         for who in [GENERATED, STATEFUL, IPV6] {
             let pod = pod(who, &[app.port]);
-            let series = expected(&template, &monitors, who, &pod);
+            let series = sent(&template, &monitors, &[], who, &pod);
             // Three endpoints, two or three series and what a scrape says of itself.
             assert_eq!(series.len(), 3 * SYNTHETIC.len() + 3 + 2 + 3, "{series:#?}");
             all.extend(series);

@@ -21,6 +21,8 @@ pub(crate) mod receiver;
 pub(crate) mod sidecar;
 #[path = "agent/tools.rs"]
 pub(crate) mod tools;
+#[path = "agent/upstream.rs"]
+pub(crate) mod upstream;
 #[path = "volume.rs"]
 pub(crate) mod volume;
 

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::admission::{Answer, Policy, admit};
-use promsidecar::monitors::podmonitor::PodMonitor;
-use promsidecar::monitors::selection::Monitors;
+use promsidecar::monitors::collect::Collector;
 use promsidecar::template::{Settings, Template, render, validate};
 use promsidecar::{manifest, names};
 use serde_json::{Value, json};
@@ -100,7 +99,7 @@ pub(crate) fn scheduled(who: Who, pod: &Value, template: &Value) -> Kubelet {
     monitored(who, pod, template, &[])
 }
 
-/// The same with monitors in the pod's namespace.
+/// The same with monitors and Services in the pod's namespace.
 pub(crate) fn monitored(who: Who, pod: &Value, template: &Value, monitors: &[Value]) -> Kubelet {
     let pod = stored(who, &injected(pod, template, monitors));
     let (name, configuration) = config_map_with(template, monitors);
@@ -140,12 +139,12 @@ fn config_map_with(template: &Value, monitors: &[Value]) -> (String, String) {
     let settings = Settings::default();
     let template = Template::read(object, &settings).unwrap();
     let agent = validate::validate(&template, &settings).unwrap();
-    let mut known = Monitors::default();
+    let mut collector = Collector::default();
     for monitor in monitors {
-        known.insert(PodMonitor::read(monitor).unwrap());
+        collector.note(monitor, NAMESPACE).unwrap();
     }
-    let selection = known.select(&agent, NAMESPACE);
-    assert_eq!(selection.rejected, [], "{monitors:?}");
+    let selection = collector.into_monitors().select(&agent, NAMESPACE);
+    assert_eq!((&*selection.rejected, &*selection.by_service.rejected), (&[][..], &[][..]), "{monitors:?}");
     (config_map_name(&agent.id), render::render(&agent, NAMESPACE, &selection))
 }
 
