@@ -9,6 +9,8 @@
 pub(crate) mod app;
 #[path = "agent/container.rs"]
 pub(crate) mod container;
+#[path = "agent/guarded.rs"]
+pub(crate) mod guarded;
 #[path = "agent/kubelet.rs"]
 pub(crate) mod kubelet;
 #[path = "agent/pods.rs"]
@@ -21,6 +23,8 @@ pub(crate) mod receiver;
 pub(crate) mod sidecar;
 #[path = "agent/tools.rs"]
 pub(crate) mod tools;
+#[path = "agent/traces.rs"]
+pub(crate) mod traces;
 #[path = "agent/upstream.rs"]
 pub(crate) mod upstream;
 #[path = "volume.rs"]

@@ -21,13 +21,13 @@ pub(crate) struct Kubelet {
     pub(crate) pod: Value,
     pub(crate) config_maps: Objects,
     pub(crate) secrets: Objects,
-    /// Projected volumes by name.
-    projected: BTreeMap<String, Volume>,
+    /// Volumes with files, by name.
+    written: BTreeMap<String, Volume>,
 }
 
 impl Kubelet {
     pub(crate) fn new(pod: Value, config_maps: Objects) -> Self {
-        Self { pod, config_maps, secrets: Objects::new(), projected: BTreeMap::new() }
+        Self { pod, config_maps, secrets: Objects::new(), written: BTreeMap::new() }
     }
 
     /// Lays the volumes of a container out below `root`. Gives each mount path its directory.
@@ -42,10 +42,8 @@ impl Kubelet {
             if !directory.exists() {
                 fs::create_dir(&directory).unwrap();
                 let volume = self.volume(name);
-                if volume.get("projected").is_some() {
-                    self.projected.insert(name.to_owned(), Volume::new(&directory));
-                } else {
-                    assert!(volume["emptyDir"].is_object(), "volume {volume}");
+                if volume.get("emptyDir").is_none() {
+                    self.written.insert(name.to_owned(), Volume::new(&directory));
                 }
             }
             paths.push((text(&mount["mountPath"]).to_owned(), directory));
@@ -56,16 +54,14 @@ impl Kubelet {
 
     /// Brings what the pod and the objects say now into the volumes. A volume whose content is the same stays untouched.
     pub(crate) fn sync(&mut self) {
-        let mut volumes = std::mem::take(&mut self.projected);
+        let mut volumes = std::mem::take(&mut self.written);
         for (name, volume) in &mut volumes {
-            let sources = self.volume(name)["projected"]["sources"].as_array().expect("sources");
-            let files: BTreeMap<String, String> =
-                sources.iter().flat_map(|source| self.files(source)).collect();
+            let files = self.files_of(self.volume(name));
             let files: Vec<_> =
                 files.iter().map(|(path, content)| (path.as_str(), content.as_bytes())).collect();
             volume.update(&files);
         }
-        self.projected = volumes;
+        self.written = volumes;
     }
 
     /// Names and values of `env`.
@@ -103,6 +99,21 @@ impl Kubelet {
         };
         assert!(value.is_string(), "the pod has no {path}");
         text(value).to_owned()
+    }
+
+    /// Paths and contents of a volume: a projected one, or one with every key of an object.
+    fn files_of(&self, volume: &Value) -> BTreeMap<String, String> {
+        let (source, name, objects) = match (volume.get("secret"), volume.get("configMap")) {
+            (Some(source), None) => (source, "secretName", &self.secrets),
+            (None, Some(source)) => (source, "name", &self.config_maps),
+            _ => {
+                let sources = volume["projected"]["sources"].as_array().expect("sources");
+                return sources.iter().flat_map(|source| self.files(source)).collect();
+            }
+        };
+        let object = objects.get(text(&source[name]));
+        assert!(object.is_some() || source["optional"] == true, "the pod would wait for {source}");
+        object.cloned().unwrap_or_default()
     }
 
     /// Paths and contents of one source of a projected volume.

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::http::request::Builder;
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -174,22 +176,27 @@ pub(crate) fn listening_on(line: &str) -> Option<SocketAddr> {
 
 /// JSON of a Prometheus' API.
 pub(crate) async fn get(address: SocketAddr, path: &str, user: Option<&str>) -> Value {
+    let mut request = Request::get(path);
+    if let Some(user) = user {
+        let credentials = base64::engine::general_purpose::STANDARD.encode(user);
+        request = request.header(header::AUTHORIZATION, format!("Basic {credentials}"));
+    }
+    let (status, body) = send(address, request, String::new()).await;
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{status}: {error}: {body}"))
+}
+
+/// Sends one request; the answer may be of any status.
+pub(crate) async fn send(address: SocketAddr, request: Builder, body: String) -> (StatusCode, String) {
     let stream = TcpStream::connect(address).await.expect("Prometheus listens");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-    let mut request = hyper::Request::get(path).header(hyper::header::HOST, address.to_string());
-    if let Some(user) = user {
-        let credentials = base64::engine::general_purpose::STANDARD.encode(user);
-        request = request.header(hyper::header::AUTHORIZATION, format!("Basic {credentials}"));
-    }
     // The connection is driven beside the request and ends with its sender.
     tokio::spawn(connection);
-    let request = request.body(Empty::<Bytes>::new()).expect("a request");
-    let response = sender.send_request(request).await.expect("a response");
+    let request = request.header(header::HOST, address.to_string()).body(Full::new(Bytes::from(body)));
+    let response = sender.send_request(request.expect("a request")).await.expect("a response");
     let status = response.status();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
-    serde_json::from_slice(&body)
-        .unwrap_or_else(|error| panic!("{status}: {error}: {}", String::from_utf8_lossy(&body)))
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 fn users(directory: &Path) -> PathBuf {

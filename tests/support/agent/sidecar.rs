@@ -87,6 +87,16 @@ impl Sidecar {
         group(self.process.id()).into_iter().find(is_agent)
     }
 
+    /// A file of the container, by its path there.
+    pub(crate) fn file(&self, path: &str) -> Option<String> {
+        let mounts = container::agent(&self.kubelet.pod)["volumeMounts"].as_array().expect("volumeMounts");
+        let (volume, below) = mounts.iter().find_map(|mount| {
+            let below = path.strip_prefix(text(&mount["mountPath"]))?.strip_prefix('/')?;
+            Some((text(&mount["name"]), below))
+        })?;
+        fs::read_to_string(self.directory.join("volumes").join(volume).join(below)).ok()
+    }
+
     /// The active targets, by the agent's own API.
     pub(crate) async fn targets(&mut self) -> Vec<Value> {
         let address = until("address in the log", async || {
