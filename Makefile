@@ -2,7 +2,9 @@
 # `demo` and `serve` use the dev profile: it is built in a fraction of the time and answers just as visibly.
 
 CARGO ?= cargo
-TESTS := $(basename $(notdir $(wildcard tests/*.rs)))
+# Tests of receivers that take minutes to build: `receivers` runs them, `test` does not.
+RECEIVER_TESTS := receivers
+TESTS := $(filter-out $(RECEIVER_TESTS),$(basename $(notdir $(wildcard tests/*.rs))))
 # Tests of components that Rust does not bring along; `tools` gets them.
 COMPONENT_TESTS := $(filter agent% control_plane% oracle% %monitors,$(TESTS)) corpora discovery labels observability overlays promtool series series_services services supervisor
 # Tests on a real node, which needs root and a kernel that can. E2E=0 leaves them out, and says so in the end.
@@ -39,7 +41,7 @@ NOT_RUN = number=$$($(COUNT_E2E)) && echo "NOT RUN: e2e ($$number tests)"
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-8s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-9s %s\n' "$$target" "$$text"; done
 
 demo: ## One pod through the whole path over HTTPS, then exit; needs only Rust.
 	$(CARGO) run --locked --quiet -- demo
@@ -72,6 +74,10 @@ ifeq ($(E2E),0)
 else
 	$(CARGO) test --locked $(addprefix --test ,$(E2E_TESTS)) -- --nocapture
 endif
+
+receivers: tools ## Agents deliver to Thanos Receive, VictoriaMetrics and Cortex, which are built first; not part of test.
+	tests/tools/receivers.sh
+	$(CARGO) test --locked $(call arguments,$(RECEIVER_TESTS)) -- --nocapture --test-threads=1
 
 quick: lint ## What needs no component beyond Rust, and no patience.
 	$(CARGO) test --locked --lib --bins --bench '*' $(addprefix --test ,$(QUICK_TESTS))
@@ -109,4 +115,4 @@ FNR == 1 { group = FILENAME; sub(".*/", "", group); sub("[.]log$$", "", group) }
 endef
 export FAILURES
 
-.PHONY: help demo serve test e2e quick lint tools golden bench deny group-alone $(SIDE_BY_SIDE)
+.PHONY: help demo serve test e2e receivers quick lint tools golden bench deny group-alone $(SIDE_BY_SIDE)

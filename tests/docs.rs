@@ -322,34 +322,68 @@ fn every_make_target_that_is_named_exists() {
     assert!(missing.is_empty(), "the Makefile has no {missing:?}, only {targets:?}");
 }
 
+/// What `make TARGET` would do.
+fn dry_run(target: &str, e2e: &str) -> String {
+    let mut make = Command::new("make");
+    make.args(["--dry-run", target]).current_dir(root()).env("E2E", e2e);
+    // Of the make that runs this test.
+    for inherited in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+        make.env_remove(inherited);
+    }
+    let printed = make.output().expect("make is installed");
+    String::from_utf8(printed.stdout).expect("text")
+}
+
+/// The test files that follow `--test` among words.
+fn tests_of(words: &[&str]) -> Vec<String> {
+    let tests = words.windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1].to_owned());
+    let mut tests: Vec<String> = tests.collect();
+    tests.sort();
+    tests
+}
+
 #[test]
-fn make_test_runs_every_test_file_exactly_once() {
+fn make_test_runs_every_test_file_exactly_once_but_those_of_make_receivers() {
     let files = fs::read_dir(root().join("tests")).expect("a folder can be listed");
     let files = files.map(|entry| entry.expect("a folder can be listed").path());
     let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     let names = rust.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
     let mut expected: Vec<String> = names.collect();
     expected.sort();
+    let receivers = dry_run("receivers", "");
+    let of_receivers = tests_of(&receivers.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(of_receivers, ["receivers"], "{receivers}");
+    expected.retain(|name| !of_receivers.contains(name));
     for (e2e, left_out) in [("", "nothing"), ("0", "e2e_")] {
-        let mut make = Command::new("make");
-        make.args(["--dry-run", "test"]).current_dir(root()).env("E2E", e2e);
-        // Of the make that runs this test.
-        for inherited in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
-            make.env_remove(inherited);
-        }
-        let printed = make.output().expect("make is installed");
-        let printed = String::from_utf8(printed.stdout).expect("text");
+        let printed = dry_run("test", e2e);
         let groups = printed.lines().filter(|line| line.contains("cargo test --locked --no-fail-fast"));
         let words: Vec<&str> = groups.flat_map(str::split_whitespace).collect();
-        let tests = words.windows(2).filter(|pair| pair[0] == "--test").map(|pair| pair[1].to_owned());
-        let mut tests: Vec<String> = tests.collect();
-        tests.sort();
         expected.retain(|name| !name.starts_with(left_out));
-        assert_eq!(tests, expected, "E2E={e2e}: {printed}");
+        assert_eq!(tests_of(&words), expected, "E2E={e2e}: {printed}");
         for one in ["--lib", "--bins", "--bench", "--doc"] {
             assert_eq!(words.iter().filter(|word| **word == one).count(), 1, "{one}: {printed}");
         }
     }
+}
+
+#[test]
+fn the_receivers_are_documented_in_the_versions_that_are_built() {
+    let document = read("docs/receivers.md");
+    let modules = fs::read_dir(root().join("tests/tools/receivers")).expect("a folder can be listed");
+    let mut built = 0;
+    for module in modules {
+        let file = module.expect("a folder can be listed").path().join("go.mod");
+        let text = read(&file);
+        let tool = text.lines().find_map(|line| line.strip_prefix("tool ")).expect("a line `tool`");
+        let mut required = text.lines().filter_map(|line| line.trim().split_once(' '));
+        let (module, version) =
+            required.rfind(|(module, _)| tool.starts_with(&format!("{module}/"))).expect("its version");
+        let version = version.split(' ').next().unwrap_or_default();
+        let row = format!("| `{module}` {version} |");
+        assert!(document.contains(&row), "docs/receivers.md has no {row:?}");
+        built += 1;
+    }
+    assert_eq!(built, 3);
 }
 
 /// The anchor that a heading gets.
