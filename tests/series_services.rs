@@ -17,7 +17,7 @@ use support::monitors::generate::Dice;
 use support::monitors::objects::NAMESPACES;
 use support::monitors::pods::{Facts, pod};
 use support::monitors::series::{Pair, beside, catalog, central, follow, known};
-use support::monitors::services::{Cluster, with_services};
+use support::monitors::services::{Cluster, select_by_discovery, with_services};
 use support::oracle::{self, Labelled, Labels, Series};
 
 /// Templates with monitors of a run.
@@ -29,11 +29,13 @@ const PODS: usize = 12;
 type Targets = Vec<(String, Vec<Pair>)>;
 
 /// What explains differences.
-const EXPLAINED: [&str; 4] = [
+const EXPLAINED: [&str; 6] = [
     "a pod has none of the ports of a Service",
     "a relabeling gives several numbers that nobody declares one address",
     "a relabeling looks into a value of run time, which is told",
+    "an expression over the address does not know those of IPv6",
     "values of selectors match exactly",
+    "what is selected by discovery has labels of its controller",
 ];
 
 /// What was compared.
@@ -46,6 +48,10 @@ struct Counts {
     targets: usize,
     /// As stored and as sent, those that are dropped among them.
     label_sets: usize,
+    /// Pairs of a monitor with the mechanism `RoleSelector`.
+    by_discovery: usize,
+    /// Pairs of pods with an address of IPv6.
+    ipv6: usize,
     /// Services whose endpoints agents cannot know.
     refused: usize,
     /// Differences, by what explains them.
@@ -69,8 +75,6 @@ fn taken(cluster: &Cluster, agent: &Agent, namespace: &str) -> (Vec<Value>, Stri
 fn without_api(object: &mut Value) {
     if let Some(members) = object.as_object_mut() {
         members.remove("attachMetadata");
-        // The selectors of a list call: what they take, relabelings take as well.
-        members.remove("selectorMechanism");
     }
 }
 
@@ -98,8 +102,8 @@ fn distinct(mut pod: Value) -> Value {
 }
 
 /// Targets of one pod by upstream's job. What is known only of a running pod is put in. One scrape pool has each set of labels
-/// once, as Prometheus does.
-fn arrived(labelled: &Labelled, facts: &Facts) -> BTreeMap<String, Targets> {
+/// once, as Prometheus does. Jobs of ours that are of a Service of `without` do not count.
+fn arrived(labelled: &Labelled, facts: &Facts, without: &[&str]) -> BTreeMap<String, Targets> {
     let mut seen: BTreeSet<(&str, &Labels)> = BTreeSet::new();
     let mut arrived: BTreeMap<String, Targets> = BTreeMap::new();
     for target in &labelled.targets {
@@ -109,7 +113,12 @@ fn arrived(labelled: &Labelled, facts: &Facts) -> BTreeMap<String, Targets> {
         if !is_its || !target.job.starts_with("serviceMonitor/") || !seen.insert((&target.job, labels)) {
             continue;
         }
-        let job = target.job.splitn(5, '/').take(4).collect::<Vec<_>>().join("/");
+        let parts: Vec<_> = target.job.splitn(5, '/').collect();
+        let service = parts.get(4).and_then(|rest| rest.split(':').next());
+        if service.is_some_and(|service| without.contains(&service)) {
+            continue;
+        }
+        let job = parts[..4].join("/");
         let url = target.url.as_deref().unwrap_or_default();
         let url = url.replace("//localhost", &format!("//{}", facts.host()));
         let pairs = target
@@ -131,6 +140,13 @@ fn series_of_service_monitors_are_those_that_upstream_would_have_stored_and_sent
     for index in 0..CLUSTERS {
         let mut dice = Dice(50_000 + index);
         let mut cluster = with_services(&mut dice);
+        // Some clusters have addresses of IPv6.
+        if index % 2 == 1 {
+            cluster.use_ipv6();
+        }
+        if index % 5 == 4 {
+            cluster.monitors.iter_mut().for_each(select_by_discovery);
+        }
         let spec = cluster.template["spec"].as_object_mut().expect("a spec is an object");
         spec.insert("replicaExternalLabelName".to_owned(), json!(""));
         spec.insert("remoteWrite".to_owned(), json!([{"url": "https://receiver.example/api/v1/write"}]));
@@ -144,10 +160,12 @@ fn series_of_service_monitors_are_those_that_upstream_would_have_stored_and_sent
     }
     println!("{counts:#?}\nunexplained differences: {}", wrong.len());
     assert!(wrong.is_empty(), "{} differences, first:\n{}", wrong.len(), wrong[0]);
-    let Counts { configurations, pairs, targets, label_sets, refused, explained, .. } = counts;
+    let Counts { configurations, pairs, targets, label_sets, by_discovery, ipv6, refused, explained, .. } =
+        counts;
     assert!(
         configurations >= 200 && pairs >= 800 && targets >= 1500 && label_sets >= 40_000 && refused >= 30
     );
+    assert!(by_discovery >= 300 && ipv6 >= 450);
     // One that is never seen is none.
     assert_eq!(explained.keys().copied().collect::<Vec<_>>(), EXPLAINED);
 }
@@ -168,7 +186,7 @@ fn in_namespace(cluster: &Cluster, namespace: &str, dice: &mut Dice, counts: &mu
     let pods: Vec<_> = (0..PODS)
         .map(|number| {
             let pod = oracle::sent(&distinct(pod(dice))).expect("a pod").pod;
-            let mut facts = Facts::of(&pod, "10.0.0.7", format!("uid-{number}"));
+            let mut facts = Facts::of(&pod, cluster.address(), format!("uid-{number}"));
             facts.name = format!("{}-{number}", facts.name);
             (pod, facts)
         })
@@ -190,8 +208,16 @@ fn in_namespace(cluster: &Cluster, namespace: &str, dice: &mut Dice, counts: &mu
         if !agents.failures.is_empty() || !central.failures.is_empty() {
             wrong.push(format!("{:?}, not {:?}", agents.failures, central.failures));
         }
-        let case = Case { cluster, monitors: &monitors, agent: &agent, selection: &selection, pod: &pod };
-        let lines = case.compare(&arrived(&agents, facts), &arrived(&central, facts), counts);
+        let with_address = arrived(&agents, facts, &cluster.headless(namespace));
+        let case = Case {
+            cluster,
+            monitors: &monitors,
+            agent: &agent,
+            selection: &selection,
+            pod: &pod,
+            with_address: &with_address,
+        };
+        let lines = case.compare(&arrived(&agents, facts, &[]), &arrived(&central, facts, &[]), counts);
         wrong.extend(lines.into_iter().map(|line| {
             format!("{line}\n{pod}\n{}\n{monitors:?}\n{:?}", cluster.template, cluster.services)
         }));
@@ -205,6 +231,8 @@ struct Case<'a> {
     agent: &'a Agent,
     selection: &'a Selection,
     pod: &'a Value,
+    /// What is ours, without the headless Services.
+    with_address: &'a BTreeMap<String, Targets>,
 }
 
 impl Case<'_> {
@@ -218,6 +246,7 @@ impl Case<'_> {
         let mut lines = Vec::new();
         for monitor in self.monitors {
             let name = key(monitor).replacen("ServiceMonitor", "serviceMonitor", 1);
+            let is_by_discovery = monitor["spec"]["selectorMechanism"] == "RoleSelector";
             let mut scraped = false;
             let endpoints = monitor["spec"]["endpoints"].as_array().map_or(0, Vec::len);
             for endpoint in 0..endpoints {
@@ -232,6 +261,11 @@ impl Case<'_> {
                         .flat_map(|(_, pairs)| pairs)
                         .map(|(_, sent)| 1 + sent.len())
                         .sum::<usize>();
+                } else if is_by_discovery
+                    && monitor["spec"]["selector"].to_string().contains("service.kubernetes.io/headless")
+                    && of(self.with_address) == theirs
+                {
+                    *counts.explained.entry(EXPLAINED[5]).or_default() += 1;
                 } else if let Some(why) = self.explained(monitor, endpoint, &ours, &theirs) {
                     *counts.explained.entry(why).or_default() += 1;
                 } else {
@@ -239,6 +273,8 @@ impl Case<'_> {
                 }
             }
             counts.pairs += usize::from(scraped);
+            counts.by_discovery += usize::from(scraped && is_by_discovery);
+            counts.ipv6 += usize::from(scraped && self.cluster.address().contains(':'));
         }
         lines
     }
@@ -278,11 +314,20 @@ impl Case<'_> {
         {
             return Some(EXPLAINED[1]);
         }
+        if self.cluster.address().contains(':')
+            && (uses_address(&spec["endpoints"][endpoint]["relabelings"])
+                || uses_address(&class["relabelings"]))
+        {
+            return Some(EXPLAINED[3]);
+        }
+        if spec["selectorMechanism"] == "RoleSelector" {
+            return None;
+        }
         let nearly = self.cluster.services.iter().any(|service| {
             let labels = &service["metadata"]["labels"];
             labels["app"] == "apixv1" || labels["app.kubernetes.io/version"] == "1x2"
         });
-        nearly.then_some(EXPLAINED[3])
+        nearly.then_some(EXPLAINED[4])
     }
 
     /// Whether some Service selects the pod, which has none of its ports.
@@ -306,6 +351,12 @@ impl Case<'_> {
                 })
         })
     }
+}
+
+/// Whether rules look into the address.
+fn uses_address(rules: &Value) -> bool {
+    let lists = rules.as_array().into_iter().flatten().filter_map(|rule| rule["sourceLabels"].as_array());
+    lists.flatten().any(|label| label == "__address__")
 }
 
 /// The first target that one side alone has, or series.

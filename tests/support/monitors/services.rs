@@ -12,6 +12,40 @@ pub(crate) struct Cluster {
     pub(crate) services: Vec<Value>,
 }
 
+impl Cluster {
+    /// The address of each of its pods.
+    pub(crate) fn address(&self) -> &'static str {
+        let is_ipv6 = self.services.iter().any(|service| service["spec"]["ipFamilies"] == json!(["IPv6"]));
+        if is_ipv6 { "fd00::7" } else { "10.0.0.7" }
+    }
+
+    /// Names of the Services of a namespace that have no address.
+    pub(crate) fn headless(&self, namespace: &str) -> Vec<&str> {
+        let services = self.services.iter().filter(|service| {
+            service["metadata"]["namespace"] == namespace && service["spec"]["clusterIP"] == "None"
+        });
+        services.filter_map(|service| service["metadata"]["name"].as_str()).collect()
+    }
+
+    /// Makes it one of IPv6.
+    pub(crate) fn use_ipv6(&mut self) {
+        for service in &mut self.services {
+            let spec = &mut service["spec"];
+            spec["ipFamilies"] = json!(["IPv6"]);
+            if spec["clusterIP"] == "10.96.0.7" {
+                spec["clusterIP"] = json!("fd00:10::7");
+            }
+        }
+    }
+}
+
+/// Makes a monitor choose what discovery lists, and by a label that controllers of endpoints write.
+pub(crate) fn select_by_discovery(monitor: &mut Value) {
+    let headless = json!([{"key": "service.kubernetes.io/headless", "operator": "DoesNotExist"}]);
+    monitor["spec"]["selectorMechanism"] = json!("RoleSelector");
+    monitor["spec"]["selector"] = json!({"matchExpressions": headless});
+}
+
 /// A cluster.
 pub(crate) fn with_services(dice: &mut Dice) -> Cluster {
     let (mut template, mut monitors) = cluster(dice);

@@ -23,6 +23,7 @@ import (
 	endpointsliceutil "k8s.io/endpointslice/util"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/apis/core/v1/helper"
 )
 
 type endpointArguments struct {
@@ -45,7 +46,7 @@ func discoverEndpoints(arguments endpointArguments) (*discoverResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups, err := endpointGroups(kubernetes.Role(arguments.Role), pods, services)
+	groups, err := endpointGroups(kubernetes.Role(arguments.Role), nil, pods, services)
 	if err != nil {
 		return nil, at("endpoints", err)
 	}
@@ -70,8 +71,10 @@ func readServices(raw []json.RawMessage) ([]*corev1.Service, error) {
 	return services, nil
 }
 
-// endpointGroups are the target groups of all Services.
-func endpointGroups(role kubernetes.Role, pods []*corev1.Pod, services []*corev1.Service) ([]*targetgroup.Group, error) {
+// endpointGroups are the target groups of all Services. Selectors choose Services, Endpoints and slices each by its own labels.
+func endpointGroups(
+	role kubernetes.Role, selectors []kubernetes.SelectorConfig, pods []*corev1.Pod, services []*corev1.Service,
+) ([]*targetgroup.Group, error) {
 	podInformer := podStore()
 	for _, pod := range pods {
 		if err := podInformer.GetStore().Add(pod); err != nil {
@@ -80,6 +83,13 @@ func endpointGroups(role kubernetes.Role, pods []*corev1.Pod, services []*corev1
 	}
 	serviceInformer := neverStarted(&corev1.Service{})
 	for _, service := range services {
+		selected, err := selects(selectors, kubernetes.RoleService, service, nil)
+		if err != nil {
+			return nil, err
+		}
+		if !selected {
+			continue
+		}
 		if err := serviceInformer.GetStore().Add(service); err != nil {
 			return nil, err
 		}
@@ -95,12 +105,25 @@ func endpointGroups(role kubernetes.Role, pods []*corev1.Pod, services []*corev1
 			discovery := kubernetes.NewEndpointSlice(nil, neverStarted(&discoveryv1.EndpointSlice{}), serviceInformer,
 				podInformer, nil, nil, nil, nil, false, false, false, discoveryEvents)
 			for _, slice := range slices {
-				groups = append(groups, buildEndpointSlice(discovery, slice))
+				selected, err := selects(selectors, role, &slice, nil)
+				if err != nil {
+					return nil, err
+				}
+				if selected {
+					groups = append(groups, buildEndpointSlice(discovery, slice))
+				}
 			}
 		case kubernetes.RoleEndpoint:
 			discovery := kubernetes.NewEndpoints(nil, neverStarted(&corev1.Endpoints{}), serviceInformer,
 				podInformer, nil, nil, nil, nil, false, false, false, discoveryEvents)
-			groups = append(groups, buildEndpoints(discovery, endpoints(service, slices)))
+			made := endpoints(service, slices)
+			selected, err := selects(selectors, role, made, nil)
+			if err != nil {
+				return nil, err
+			}
+			if selected {
+				groups = append(groups, buildEndpoints(discovery, made))
+			}
 		default:
 			return nil, fmt.Errorf("role %s is not supported here", role)
 		}
@@ -161,11 +184,17 @@ func endpointSlices(service *corev1.Service, pods []*corev1.Pod) ([]discoveryv1.
 	return found, nil
 }
 
-// endpoints is the older form of a Service's slices.
+// endpoints is the older form of a Service's slices, with the labels that its controller writes.
 func endpoints(service *corev1.Service, slices []discoveryv1.EndpointSlice) *corev1.Endpoints {
 	made := &corev1.Endpoints{}
 	made.Namespace, made.Name = service.Namespace, service.Name
-	made.Labels = maps.Clone(service.Labels)
+	made.Labels = map[string]string{}
+	maps.Copy(made.Labels, service.Labels)
+	delete(made.Labels, corev1.IsHeadlessService)
+	if !helper.IsServiceIPSet(service) {
+		made.Labels[corev1.IsHeadlessService] = ""
+	}
+	made.Labels["endpoints.kubernetes.io/managed-by"] = "endpoint-controller"
 	for _, slice := range slices {
 		subset := corev1.EndpointSubset{}
 		for _, port := range slice.Ports {

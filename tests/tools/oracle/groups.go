@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	promconfig "github.com/prometheus/prometheus/config"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/discovery/kubernetes"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
@@ -71,13 +73,10 @@ func kubernetesGroups(
 	}
 	names := config.NamespaceDiscovery.Names
 	if config.Role != kubernetes.RolePod {
-		if len(config.Selectors) > 0 {
-			return nil, fmt.Errorf("selectors of role %s are not supported here", config.Role)
-		}
 		discovered := slices.DeleteFunc(slices.Clone(services), func(service *corev1.Service) bool {
 			return len(names) > 0 && !slices.Contains(names, service.Namespace)
 		})
-		return endpointGroups(config.Role, pods, discovered)
+		return endpointGroups(config.Role, config.Selectors, pods, discovered)
 	}
 	var selected []*corev1.Pod
 	for _, pod := range pods {
@@ -97,8 +96,22 @@ func selectsPod(config *kubernetes.SDConfig, pod *corev1.Pod) (bool, error) {
 	if names := config.NamespaceDiscovery.Names; len(names) > 0 && !slices.Contains(names, pod.Namespace) {
 		return false, nil
 	}
-	for _, selector := range config.Selectors {
-		if selector.Role != kubernetes.RolePod {
+	return selects(config.Selectors, kubernetes.RolePod, pod, fields.Set{
+		"spec.nodeName": pod.Spec.NodeName,
+		"status.phase":  string(pod.Status.Phase),
+		"status.podIP":  pod.Status.PodIP,
+	})
+}
+
+// selects does the same for an object of any role. Its values are those that field selectors may name beside its name and
+// namespace.
+func selects(
+	selectors []kubernetes.SelectorConfig, role kubernetes.Role, object metav1.Object, values fields.Set,
+) (bool, error) {
+	all := fields.Set{"metadata.name": object.GetName(), "metadata.namespace": object.GetNamespace()}
+	maps.Copy(all, values)
+	for _, selector := range selectors {
+		if selector.Role != role {
 			continue
 		}
 		byLabel, err := labels.Parse(selector.Label)
@@ -109,14 +122,7 @@ func selectsPod(config *kubernetes.SDConfig, pod *corev1.Pod) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("field selector %q: %w", selector.Field, err)
 		}
-		values := fields.Set{
-			"metadata.name":      pod.Name,
-			"metadata.namespace": pod.Namespace,
-			"spec.nodeName":      pod.Spec.NodeName,
-			"status.phase":       string(pod.Status.Phase),
-			"status.podIP":       pod.Status.PodIP,
-		}
-		if !byLabel.Matches(labels.Set(pod.Labels)) || !byField.Matches(values) {
+		if !byLabel.Matches(labels.Set(object.GetLabels())) || !byField.Matches(all) {
 			return false, nil
 		}
 	}

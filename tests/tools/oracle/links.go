@@ -133,7 +133,7 @@ func checkBuildEndpoints() error {
 		kubernetes.RoleEndpoint:      "__meta_kubernetes_endpoint_port_name",
 		kubernetes.RoleEndpointSlice: "__meta_kubernetes_endpointslice_port_name",
 	} {
-		groups, err := endpointGroups(role, []*corev1.Pod{pod}, []*corev1.Service{service})
+		groups, err := endpointGroups(role, nil, []*corev1.Pod{pod}, []*corev1.Service{service})
 		if err != nil {
 			return err
 		}
