@@ -199,8 +199,13 @@ async fn agents_of_a_template_with_every_setting_run_scrape_deliver_reload_and_r
         );
     }
     for agent in &mut agents {
-        // In the format of the log, by the file's own writer: a scrape that failed, of which job.
-        agent.sidecar.says("connection refused\",\"job_name\":\"podMonitor/team-a/m/1\"").await;
+        // In the format of the log: a scrape that failed, of which job. Prometheus 3.0 names every job there, in any order.
+        until("failed scrape in the log", async || {
+            let refused = agent.sidecar.lines_with("connect: connection refused");
+            let is_its = |line: &String| line.contains(r#""job_name":"podMonitor/team-a/m/1""#);
+            if refused.iter().any(is_its) { Ok(()) } else { Err(refused) }
+        })
+        .await;
         let texts = ["Remote Send Batch", agent.version.trim_start_matches('v')];
         let found = async || if traces.have(&texts) { Ok(()) } else { Err(texts) };
         until("span of a request to the receiver", found).await;
