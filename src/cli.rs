@@ -4,13 +4,15 @@
 //! 2 usage, 3 unreadable input.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command as ClapCommand, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod certs;
+pub mod check;
 pub mod cluster;
 pub mod controller;
 pub mod convert;
@@ -19,6 +21,7 @@ pub mod diff;
 pub mod explain;
 pub mod inject;
 pub mod input;
+pub mod kubernetes;
 pub mod lint;
 pub mod logging;
 pub mod ordered;
@@ -69,6 +72,8 @@ enum Command {
     Convert(convert::Args),
     /// Explain a reason, or the decision about a pod.
     Explain(explain::Args),
+    /// Look whether an installation works, or what a removal left.
+    Check(check::Args),
     /// Make a certificate authority and a serving certificate for the webhook.
     Certs(certs::Args),
     /// Print a completion script for a shell.
@@ -88,6 +93,16 @@ pub const UNREADABLE: u8 = 3;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// The name of the program as a plugin of kubectl: the file that kubectl looks for.
+const PLUGIN: &str = "kubectl-promsidecar";
+
+/// The command as it was called: as a plugin of kubectl its usage texts say so.
+#[must_use]
+pub fn called(command: ClapCommand, program: Option<&OsStr>) -> ClapCommand {
+    let file = program.and_then(|program| Path::new(program).file_stem());
+    if file.is_some_and(|file| file == PLUGIN) { command.bin_name("kubectl promsidecar") } else { command }
+}
 
 /// Runs the command that was asked for; `matches` come from [`Cli`]'s command.
 pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
@@ -119,6 +134,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Lint(args) => lint::run(&args, out),
         Command::Convert(args) => convert::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
+        Command::Check(args) => check::run(&args, out),
         Command::Certs(args) => certs::run(&args, out),
         Command::Completions(args) => shell::completions(&args, out),
         Command::Man(args) => shell::man(&args, out),
@@ -175,6 +191,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn as_a_plugin_of_kubectl_the_usage_says_so() {
+        let usage = |program: &str| {
+            let mut command = super::called(super::Cli::command(), Some(program.as_ref()));
+            let error = command.try_get_matches_from_mut([program, "check", "--what"]).unwrap_err();
+            error.to_string().lines().find(|line| line.starts_with("Usage: ")).unwrap().to_owned()
+        };
+        assert!(usage("/usr/bin/kubectl-promsidecar").starts_with("Usage: kubectl promsidecar check "));
+        assert!(usage("promsidecar").starts_with("Usage: promsidecar check "));
     }
 
     #[test]

@@ -7,5 +7,8 @@ pub mod client;
 pub mod explain;
 pub mod native;
 pub mod objects;
+pub mod reader;
+pub mod seen;
+pub mod snapshot;
 pub mod version;
 pub mod watch;

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod admission;
 pub mod all_in_one;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod controller;

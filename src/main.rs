@@ -8,7 +8,8 @@ use promsidecar::{cli, webhook};
 
 fn main() -> ExitCode {
     webhook::tls::install_provider();
-    match cli::run(&cli::Cli::command().get_matches()) {
+    let command = cli::called(cli::Cli::command(), std::env::args_os().next().as_deref());
+    match cli::run(&command.get_matches()) {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to tell where standard error is closed too.

@@ -22,11 +22,20 @@ const SILENCE: Duration = Duration::from_secs(75);
 
 /// Connects by `kubeconfig`; without it by `KUBECONFIG` or `~/.kube/config`, or as a pod by its service account.
 pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let config = match kubeconfig {
-        Some(path) => from_file(path).await.map_err(|error| {
+    connect_to(kubeconfig, None).await
+}
+
+/// The same to the cluster of a `context`, where there is one. The client's default namespace is the context's.
+pub async fn connect_to(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<Client> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = match (kubeconfig, context) {
+        (Some(path), _) => from_file(path, &options).await.map_err(|error| {
             anyhow!("--kubeconfig {}: cannot be used: {}", path.display(), chain(&error))
         })?,
-        None => Config::infer().await.map_err(|error| {
+        (None, Some(context)) => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| anyhow!("--context {context}: cannot be used: {}", chain(&error)))?,
+        (None, None) => Config::infer().await.map_err(|error| {
             anyhow!(
                 "no cluster is known: run in a pod with a service account, or set --kubeconfig or KUBECONFIG; {}",
                 chain(&error)
@@ -48,9 +57,9 @@ fn client(mut config: Config, silence: Duration) -> anyhow::Result<Client> {
         .map_err(|error| anyhow!("no client of the API server can be made: {}", chain(&error)))
 }
 
-async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
+async fn from_file(path: &Path, options: &KubeConfigOptions) -> Result<Config, KubeconfigError> {
     let kubeconfig = Kubeconfig::read_from(path)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+    Config::from_custom_kubeconfig(kubeconfig, options).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,161 @@
+//! What `check` asks the API server. IO.
+//!
+//! Input: a reader. Output: [`Facts`], or what may be [`Left`]; what the user may not see is among them, and an error is an API
+//! server that does not answer.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::check::cluster::definition_names;
+use crate::check::facts::{Facts, Names, kinds};
+use crate::check::leftovers::{INSTALLED, Left};
+use crate::check::parts::POLICY_NAME;
+use crate::check::permissions::{Access, makes_certificate, wanted};
+use crate::check::probe::{self, Outcome, Tried};
+use crate::cluster::reader::{Reader, Which};
+use crate::cluster::seen::{Resource, Seen, namespace};
+use crate::names;
+use crate::template::Settings;
+
+/// Reviews at once.
+const AT_ONCE: usize = 8;
+
+/// Everything that the checks look at.
+pub(super) async fn facts(
+    reader: &Reader,
+    names: Names,
+    settings: Settings,
+    now: Timestamp,
+) -> anyhow::Result<Facts> {
+    // The first one tells whether anybody answers.
+    let version = reader.version().await?;
+    let own = names.own_namespace.as_str();
+    let all = |resource: &'static Resource| reader.list(resource, Which::default());
+    let deployments = deployments(reader, own).await?;
+    let permissions = permissions(reader, own, &deployments).await?;
+    let (registrations, nodes, namespaces, limit_ranges, quotas, agents, prometheuses) = tokio::try_join!(
+        all(&kinds::REGISTRATIONS),
+        all(&kinds::NODES),
+        all(&kinds::NAMESPACES),
+        all(&kinds::LIMIT_RANGES),
+        all(&kinds::QUOTAS),
+        all(&kinds::AGENTS),
+        all(&kinds::PROMETHEUSES),
+    )?;
+    let (injected, pod_monitors, service_monitors, services) = tokio::try_join!(
+        injected(reader),
+        all(&kinds::POD_MONITORS),
+        all(&kinds::SERVICE_MONITORS),
+        all(&kinds::SERVICES),
+    )?;
+    let (secret, lease, policy, binding) = tokio::try_join!(
+        reader.get(&kinds::SECRETS, Some(own), &names.secret),
+        reader.get(&kinds::LEASES, Some(own), names::LEASE),
+        reader.get(&kinds::POLICIES, None, POLICY_NAME),
+        reader.get(&kinds::BINDINGS, None, POLICY_NAME),
+    )?;
+    let mut definitions = std::collections::BTreeMap::new();
+    for name in definition_names() {
+        definitions.insert(name, reader.get(&kinds::DEFINITIONS, None, name).await?);
+    }
+    let tried = tried(reader, &names.namespace).await?;
+    Ok(Facts {
+        now,
+        names,
+        settings,
+        version,
+        definitions,
+        registrations,
+        secret,
+        deployments,
+        lease,
+        permissions,
+        tried,
+        nodes,
+        namespaces,
+        injected,
+        limit_ranges,
+        quotas,
+        agents,
+        prometheuses,
+        pod_monitors,
+        service_monitors,
+        services,
+        policy,
+        binding,
+    })
+}
+
+/// Those of all namespaces or, where these may not be seen, at least ours.
+async fn deployments(reader: &Reader, own: &str) -> anyhow::Result<Seen<Vec<Value>>> {
+    let all = reader.list(&kinds::DEPLOYMENTS, Which::default()).await?;
+    match all {
+        Ok(all) => Ok(Ok(all)),
+        Err(_) => reader.list(&kinds::DEPLOYMENTS, Which::of(own)).await,
+    }
+}
+
+async fn injected(reader: &Reader) -> anyhow::Result<Seen<Vec<Value>>> {
+    let label = format!("{}=true", names::INJECTED);
+    let which = Which { label: Some(&label), metadata: true, ..Which::default() };
+    reader.list(&kinds::PODS, which).await
+}
+
+/// What the API server says of everything that our accounts have to be allowed.
+async fn permissions(
+    reader: &Reader,
+    own: &str,
+    deployments: &Seen<Vec<Value>>,
+) -> anyhow::Result<Vec<(Access, Seen<bool>)>> {
+    let ours: Vec<&Value> = deployments.iter().flatten().filter(|object| namespace(object) == own).collect();
+    let wanted = wanted(own, makes_certificate(&ours));
+    let asked = stream::iter(wanted).map(|access| async move {
+        let allowed = reader.may(&access.review(own)).await?;
+        anyhow::Ok((access, allowed))
+    });
+    asked.buffered(AT_ONCE).try_collect().await
+}
+
+async fn tried(reader: &Reader, namespace: &str) -> anyhow::Result<Tried> {
+    let attempt = |required| async move {
+        let answer = reader.try_pod(namespace, &probe::pod(required)).await?;
+        anyhow::Ok(Outcome { code: answer.code, body: answer.body })
+    };
+    Ok(Tried { asking: attempt(false).await?, requiring: attempt(true).await? })
+}
+
+/// Kinds without a namespace that the overlays install.
+const INSTALLED_KINDS: [Resource; 5] = [
+    kinds::CLUSTER_ROLE_BINDINGS,
+    kinds::CLUSTER_ROLES,
+    kinds::BINDINGS,
+    kinds::POLICIES,
+    kinds::PRIORITY_CLASSES,
+];
+
+/// Everything that may be left.
+pub(super) async fn left(
+    reader: &Reader,
+    own_namespace: String,
+    controller_id: String,
+) -> anyhow::Result<Left> {
+    reader.version().await?;
+    let metadata = |label| Which { label, metadata: true, ..Which::default() };
+    let mut installed = Vec::new();
+    for kind in INSTALLED_KINDS {
+        installed.push((kind, reader.list(&kind, metadata(Some(INSTALLED))).await?));
+    }
+    let managed = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+    Ok(Left {
+        own_namespace,
+        controller_id,
+        registrations: reader.list(&kinds::REGISTRATIONS, Which::default()).await?,
+        injected: injected(reader).await?,
+        namespaces: reader.list(&kinds::NAMESPACES, metadata(None)).await?,
+        installed,
+        config_maps: reader.list(&kinds::CONFIG_MAPS, metadata(Some(&managed))).await?,
+        agents: reader.list(&kinds::AGENTS, metadata(None)).await?,
+        definitions: reader.list(&kinds::DEFINITIONS, metadata(Some(INSTALLED))).await?,
+    })
+}

@@ -1,0 +1,166 @@
+//! Objects of the cluster, read once. IO: asks the API server.
+//!
+//! Input: a client. Output: objects as JSON, or what the user may not do; an error is an API server that cannot be asked.
+
+use anyhow::anyhow;
+use http_body_util::BodyExt;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::explain::chain;
+use super::seen::{Forbidden, Resource, Seen, list, text};
+
+/// Objects a page of a list.
+const PAGE: u32 = 500;
+/// Metadata alone.
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+/// Asks the API server.
+#[derive(Clone)]
+pub struct Reader(Client);
+
+/// An answer, whatever it says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Status code.
+    pub code: u16,
+    /// The object, or what is wrong.
+    pub body: Value,
+}
+
+/// Which objects of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Which<'a> {
+    /// Of this namespace; else of all.
+    pub namespace: Option<&'a str>,
+    /// With this label, `key=value`.
+    pub label: Option<&'a str>,
+    /// Their metadata alone.
+    pub metadata: bool,
+}
+
+impl<'a> Which<'a> {
+    /// Those of one namespace.
+    pub fn of(namespace: &'a str) -> Self {
+        Self { namespace: Some(namespace), ..Self::default() }
+    }
+}
+
+impl Reader {
+    /// By this client.
+    pub const fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// What the API server calls itself: `v1.37.2`.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let answer = self.send(Method::GET, "/version", None, None).await?;
+        Ok(text(&answer.body["gitVersion"]).to_owned())
+    }
+
+    /// Objects of a kind; none where the cluster does not know the kind.
+    pub async fn list(&self, resource: &Resource, which: Which<'_>) -> anyhow::Result<Seen<Vec<Value>>> {
+        let place = which
+            .namespace
+            .map_or_else(|| "in every namespace".to_owned(), |namespace| format!("in namespace {namespace}"));
+        let what = || format!("list {} {place}", resource.full_name());
+        let mut objects = Vec::new();
+        let mut from = String::new();
+        loop {
+            let label = which.label.map(|label| format!("&labelSelector={}", label.replace('=', "%3D")));
+            let path = resource.path(which.namespace);
+            let path = format!("{path}?limit={PAGE}{}{from}", label.unwrap_or_default());
+            let answer = self.send(Method::GET, &path, None, which.metadata.then_some(METADATA)).await?;
+            match answer.code {
+                200 => {}
+                404 => return Ok(Ok(Vec::new())),
+                _ => return refused(&answer, what()),
+            }
+            for item in list(&answer.body["items"]) {
+                let mut object = item.clone();
+                // An item of a list need not say what it is.
+                object["apiVersion"] = json!(resource.api_version);
+                object["kind"] = json!(resource.kind);
+                objects.push(object);
+            }
+            match text(&answer.body["metadata"]["continue"]) {
+                "" => return Ok(Ok(objects)),
+                token => from = format!("&continue={token}"),
+            }
+        }
+    }
+
+    /// One object, if it is there.
+    pub async fn get(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> anyhow::Result<Seen<Option<Value>>> {
+        let path = format!("{}/{name}", resource.path(namespace));
+        let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+        let answer = self.send(Method::GET, &path, None, None).await?;
+        match answer.code {
+            200 => Ok(Ok(Some(answer.body))),
+            404 => Ok(Ok(None)),
+            _ => refused(&answer, format!("get {} {name}{place}", resource.full_name())),
+        }
+    }
+
+    /// Whether somebody may do something: the status of a `SubjectAccessReview`.
+    pub async fn may(&self, spec: &Value) -> anyhow::Result<Seen<bool>> {
+        let review =
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let answer = self.send(Method::POST, path, Some(&review), None).await?;
+        match answer.code {
+            201 => Ok(Ok(answer.body["status"]["allowed"] == true)),
+            _ => refused(&answer, "create subjectaccessreviews.authorization.k8s.io".to_owned()),
+        }
+    }
+
+    /// What would become of a pod if it were created.
+    pub async fn try_pod(&self, namespace: &str, pod: &Value) -> anyhow::Result<Answer> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+        self.send(Method::POST, &path, Some(pod), None).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        accept: Option<&str>,
+    ) -> anyhow::Result<Answer> {
+        let bytes = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(ACCEPT, accept.unwrap_or("application/json"))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(bytes.into_bytes()))?;
+        let unreachable =
+            |error: &dyn std::error::Error| anyhow!("the API server cannot be asked: {}", chain(error));
+        let response = self.0.send(request).await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(anyhow!(
+                "the API server does not know you: {}; log in, or choose another --context",
+                text(&body["message"])
+            ));
+        }
+        Ok(Answer { code: status.as_u16(), body })
+    }
+}
+
+fn refused<T>(answer: &Answer, what: String) -> anyhow::Result<Seen<T>> {
+    if answer.code == StatusCode::FORBIDDEN.as_u16() {
+        return Ok(Err(Forbidden(what)));
+    }
+    Err(anyhow!("the API server does not {what}: {} ({})", text(&answer.body["message"]), answer.code))
+}
