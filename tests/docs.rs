@@ -534,6 +534,36 @@ fn the_document_on_certificates_names_every_problem_and_metric_of_them() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// What commands print of a cluster, which the control plane's tests compare with what they print. A line `...` stands for some
+/// that are left out.
+#[test]
+fn what_commands_print_of_a_cluster_is_what_they_print() {
+    let goldens = fs::read_dir(root().join("tests/golden/cluster")).expect("a folder can be listed");
+    let goldens: Vec<String> =
+        goldens.map(|entry| read(entry.expect("a folder can be listed").path())).collect();
+    let document = read("docs/cli.md");
+    let mut shown = 0;
+    for block in blocks(&document, "text") {
+        let Some((command, printed)) = block.split_once('\n').filter(|(first, _)| first.starts_with("$ "))
+        else {
+            continue;
+        };
+        let is_of = |golden: &String| {
+            let mut rest = golden.as_str();
+            printed.split("...\n").all(|part| match rest.split_once(part) {
+                Some((_, after)) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            })
+        };
+        assert!(goldens.iter().any(is_of), "{command} does not print so:\n{printed}");
+        shown += 1;
+    }
+    assert!(shown >= 3, "transcripts were looked at: {shown}");
+}
+
 /// Names of all tests: the functions below a `#[test]` or its kin.
 fn test_names() -> BTreeSet<String> {
     fn walk(folder: &Path, names: &mut BTreeSet<String>) {

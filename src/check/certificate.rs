@@ -55,9 +55,9 @@ pub fn bundles(facts: &Facts) -> Vec<Finding> {
         }
     }
     for (entries, what) in [
-        (missing, "has no caBundle: the API server does not trust the webhook"),
-        (broken, "has a caBundle that is no PEM text of certificates"),
-        (expired, "has a caBundle whose authorities are out of date"),
+        (missing, "no caBundle, so that the API server does not trust the webhook"),
+        (broken, "a caBundle that is no PEM text of certificates"),
+        (expired, "a caBundle whose authorities are out of date"),
     ] {
         if !entries.is_empty() {
             check.failed(format!("{what}: {}", some(&entries)), MADE);
@@ -235,7 +235,7 @@ mod tests {
         registration["webhooks"][1]["clientConfig"]["caBundle"] = encoded("no PEM");
         let found = bundles(&facts);
         assert_eq!(outcomes(&found), [Outcome::Failed, Outcome::Failed], "{found:?}");
-        assert!(found[0].found.starts_with("has no caBundle") && found[1].found.contains("no PEM text"));
+        assert!(found[0].found.starts_with("no caBundle") && found[1].found.contains("no PEM text"));
         facts.now = now(365 * 100);
         assert_eq!(outcomes(&bundles(&facts)).len(), 3);
     }

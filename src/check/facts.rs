@@ -42,22 +42,25 @@ pub mod kinds {
     use super::Resource;
 
     /// Definitions.
-    pub const DEFINITIONS: Resource =
-        Resource::new("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions");
+    pub const DEFINITIONS: Resource = Resource::of_cluster(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+    );
     /// Registrations of mutating webhooks.
-    pub const REGISTRATIONS: Resource = Resource::new(
+    pub const REGISTRATIONS: Resource = Resource::of_cluster(
         "admissionregistration.k8s.io/v1",
         "MutatingWebhookConfiguration",
         "mutatingwebhookconfigurations",
     );
     /// Policies of admission.
-    pub const POLICIES: Resource = Resource::new(
+    pub const POLICIES: Resource = Resource::of_cluster(
         "admissionregistration.k8s.io/v1",
         "ValidatingAdmissionPolicy",
         "validatingadmissionpolicies",
     );
     /// Where they are in force.
-    pub const BINDINGS: Resource = Resource::new(
+    pub const BINDINGS: Resource = Resource::of_cluster(
         "admissionregistration.k8s.io/v1",
         "ValidatingAdmissionPolicyBinding",
         "validatingadmissionpolicybindings",
@@ -69,9 +72,9 @@ pub mod kinds {
     /// Secrets.
     pub const SECRETS: Resource = Resource::new("v1", "Secret", "secrets");
     /// Nodes.
-    pub const NODES: Resource = Resource::new("v1", "Node", "nodes");
+    pub const NODES: Resource = Resource::of_cluster("v1", "Node", "nodes");
     /// Namespaces.
-    pub const NAMESPACES: Resource = Resource::new("v1", "Namespace", "namespaces");
+    pub const NAMESPACES: Resource = Resource::of_cluster("v1", "Namespace", "namespaces");
     /// Pods.
     pub const PODS: Resource = Resource::new("v1", "Pod", "pods");
     /// Services.
@@ -95,13 +98,13 @@ pub mod kinds {
         Resource::new("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors");
     /// Roles of the whole cluster.
     pub const CLUSTER_ROLES: Resource =
-        Resource::new("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles");
+        Resource::of_cluster("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles");
     /// Who has them.
     pub const CLUSTER_ROLE_BINDINGS: Resource =
-        Resource::new("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings");
+        Resource::of_cluster("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings");
     /// Classes of priority.
     pub const PRIORITY_CLASSES: Resource =
-        Resource::new("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses");
+        Resource::of_cluster("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses");
 }
 
 /// Everything.

@@ -138,7 +138,7 @@ fn each_left(objects: &Seen<Vec<Value>>, what: &str, fix: impl Fn(&[String]) -> 
         Ok(objects) if objects.is_empty() => {}
         Ok(objects) => {
             let names: Vec<String> = objects.iter().map(identity).collect();
-            check.failed(format!("{} {what}: {}", names.len(), some(&names)), fix(&names));
+            check.failed(format!("{what} ({}): {}", names.len(), some(&names)), fix(&names));
         }
     }
 }
@@ -204,15 +204,15 @@ mod tests {
                  sidecar.prometheus.io/required-",
                 "warning templates: a/shop | kubectl delete prometheusagents -n NAMESPACE NAME; released instead, \
                  prometheus-operator would run it",
-                "failed 1 pods with an agent: team-a/web | restart their owners: kubectl rollout restart; pods of their own \
+                "failed pods with an agent (1): team-a/web | restart their owners: kubectl rollout restart; pods of their own \
                  have to be created again",
-                "failed 2 ClusterRole: promsidecar-webhook, promsidecar-controller | kubectl delete \
+                "failed ClusterRole (2): promsidecar-webhook, promsidecar-controller | kubectl delete \
                  clusterroles.rbac.authorization.k8s.io promsidecar-webhook promsidecar-controller",
                 "failed the namespace promsidecar-system is there, with whatever Deployments, Secret and Lease it has | \
                  kubectl delete namespace promsidecar-system",
-                "failed 1 ConfigMaps of the controller: promsidecar-shop | kubectl delete configmaps -A -l \
+                "failed ConfigMaps of the controller (1): promsidecar-shop | kubectl delete configmaps -A -l \
                  app.kubernetes.io/managed-by=promsidecar",
-                "failed 1 definitions of ours: prometheusagents.monitoring.coreos.com | kubectl delete crd \
+                "failed definitions of ours (1): prometheusagents.monitoring.coreos.com | kubectl delete crd \
                  prometheusagents.monitoring.coreos.com; every object of these kinds goes with it",
             ]
         );

@@ -145,12 +145,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         if optional {
             check.warning(
                 format!("{found}: on Kubernetes 1.30 to 1.32 agents of mode auto are ordinary containers"),
-                "apply the roles of webhook-config, unless it is left out on purpose, as `strict` does",
+                "kubectl apply -k webhook-config/overlays/self-managed; the component strict leaves it out on purpose",
             );
         } else {
             check.failed(
                 found,
-                "apply the roles of webhook-config: kubectl apply -k webhook-config/overlays/…",
+                "kubectl apply -k webhook-config/overlays/self-managed, or the overlay that is installed",
             );
         }
     }

@@ -107,7 +107,10 @@ fn print(findings: &[Finding], format: Format, out: &mut impl Write) -> anyhow::
             writeln!(out, "            fix: {}", clean(fix))?;
         }
     }
-    let counts = OUTCOMES.map(|outcome| format!("{} {}", count(outcome), outcome.word()));
+    let counts = OUTCOMES.map(|outcome| {
+        let plural = if outcome == Outcome::Warning && count(outcome) != 1 { "s" } else { "" };
+        format!("{} {}{plural}", count(outcome), outcome.word())
+    });
     writeln!(out, "{}", counts.join(", "))?;
     Ok(())
 }

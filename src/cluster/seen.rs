@@ -28,12 +28,19 @@ pub struct Resource {
     pub kind: &'static str,
     /// `deployments`.
     pub plural: &'static str,
+    /// Whether its objects have no namespace.
+    pub of_cluster: bool,
 }
 
 impl Resource {
-    /// A kind.
+    /// A kind whose objects have namespaces.
     pub const fn new(api_version: &'static str, kind: &'static str, plural: &'static str) -> Self {
-        Self { api_version, kind, plural }
+        Self { api_version, kind, plural, of_cluster: false }
+    }
+
+    /// A kind whose objects have none.
+    pub const fn of_cluster(api_version: &'static str, kind: &'static str, plural: &'static str) -> Self {
+        Self { of_cluster: true, ..Self::new(api_version, kind, plural) }
     }
 
     /// Path of all objects, or of those of a namespace.

@@ -1,0 +1,47 @@
+//! Commands that ask a cluster: what they print, compared with goldens that the documents quote.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
+use std::path::Path;
+use std::process::Command;
+
+use regex::Regex;
+
+use crate::control_plane::{ControlPlane, Printed};
+use crate::support::golden::compare;
+
+/// Runs the program as a user of the control plane.
+pub(crate) fn ask(plane: &ControlPlane, user: &str, arguments: &[&str]) -> Printed {
+    ask_by(&plane.kubeconfig(user), arguments)
+}
+
+/// Runs the program by a kubeconfig.
+pub(crate) fn ask_by(kubeconfig: &Path, arguments: &[&str]) -> Printed {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_promsidecar"));
+    command.env_clear().env("KUBECONFIG", kubeconfig).args(arguments);
+    run(command)
+}
+
+pub(crate) fn run(mut command: Command) -> Printed {
+    let output = command.output().unwrap();
+    Printed {
+        code: output.status.code().expect("it is not killed"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Compares what was printed with a golden, but for what differs each time: days, and ports of this machine.
+pub(crate) fn is_golden(name: &str, printed: &Printed, code: i32) {
+    assert_eq!((printed.code, &*printed.stderr), (code, ""), "{}", printed.stdout);
+    let mut text = printed.stdout.clone();
+    for (pattern, shown) in
+        [(r"\d{4}-\d\d-\d\d(T[0-9:.]+Z)?", "2026-10-01"), (r"127\.0\.0\.1:\d+", "127.0.0.1:10250")]
+    {
+        text = Regex::new(pattern).unwrap().replace_all(&text, shown).into_owned();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cluster").join(name);
+    let mut wrong = Vec::new();
+    compare(&path, Some(&text), &mut wrong);
+    assert!(wrong.is_empty(), "write it with UPDATE_GOLDEN=1\n{}", wrong.join("\n"));
+}
