@@ -21,6 +21,7 @@ pub mod diff;
 pub mod explain;
 pub mod inject;
 pub mod input;
+pub mod installed;
 pub mod kubernetes;
 pub mod lint;
 pub mod logging;
@@ -33,6 +34,7 @@ pub mod run;
 pub mod server;
 pub mod settings;
 pub mod shell;
+pub mod status;
 pub mod style;
 pub mod templates;
 pub mod uninject;
@@ -74,6 +76,8 @@ enum Command {
     Explain(explain::Args),
     /// Look whether an installation works, or what a removal left.
     Check(check::Args),
+    /// Show templates, their conditions and their pods in a cluster.
+    Status(status::Args),
     /// Make a certificate authority and a serving certificate for the webhook.
     Certs(certs::Args),
     /// Print a completion script for a shell.
@@ -135,6 +139,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Convert(args) => convert::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::Check(args) => check::run(&args, out),
+        Command::Status(args) => status::run(&args, out),
         Command::Certs(args) => certs::run(&args, out),
         Command::Completions(args) => shell::completions(&args, out),
         Command::Man(args) => shell::man(&args, out),

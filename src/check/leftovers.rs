@@ -148,9 +148,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Left, check};
-    use crate::check::facts::kinds;
     use crate::check::finding::{Outcome, told};
     use crate::check::registration::shipped;
+    use crate::cluster::kinds;
     use crate::cluster::seen::Forbidden;
     use crate::names;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use super::installed::Flags;
 use super::policy::PolicyArgs;
 use super::settings::SettingsArgs;
 use super::{UsageError, input, values};
@@ -34,6 +35,16 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
+    /// The namespace that promsidecar itself runs in.
+    pub fn own_namespace(&self) -> &str {
+        &self.policy.namespaces.own_namespace
+    }
+
+    /// The flags that decide.
+    pub fn flags(&self) -> Flags {
+        Flags { policy: self.policy.clone(), settings: self.settings.clone() }
+    }
+
     /// Reads the folder, and the templates and namespaces among the manifests at hand. An object that cannot be read is an
     /// error here: there is no last good version to fall back to.
     pub fn load_beside(&self, manifests: Vec<(String, Vec<Document>)>) -> anyhow::Result<(Catalog, Policy)> {

@@ -1,7 +1,7 @@
 //! `promsidecar explain`: a reason, or the decision about a pod.
 //!
-//! Input: a reason's word; or a manifest, a namespace and templates. Output: the table's row; or the trace of `decide`, which
-//! alone decides.
+//! Input: a reason's word; or a manifest, a namespace and templates; or an object of a cluster. Output: the table's row; or the
+//! trace of `decide`, which alone decides.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::cluster::ClusterArgs;
+use super::kubernetes::ContextArgs;
 use super::output::{self, Format, OutputArgs};
 use super::style::{Style, Tone};
 use super::{UsageError, input};
@@ -24,12 +25,15 @@ use crate::admission::review::one_line;
 use crate::workload;
 
 mod json;
+mod live;
+mod state;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The reason to explain, such as template-not-found; without it and without --filename, all are listed.
-    #[arg(value_name = "REASON", conflicts_with = "filename")]
+    /// The reason to explain, such as template-not-found, or an object of the cluster, such as pod/web-0 or deploy/web; without
+    /// it and without --filename, all reasons are listed.
+    #[arg(value_name = "REASON|KIND/NAME", conflicts_with = "filename")]
     reason: Option<String>,
     /// Manifest or folder of manifests with pods or workloads to decide about; - reads standard input.
     #[arg(short, long, value_name = "FILE|DIR")]
@@ -37,12 +41,18 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
+    context: ContextArgs,
+    #[command(flatten)]
     cluster: ClusterArgs,
 }
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let format = args.output.output;
+    let object = args.reason.as_deref().and_then(|word| word.split_once('/'));
+    if let Some((kind, name)) = object.filter(|(kind, name)| !kind.is_empty() && !name.is_empty()) {
+        return live::run(args, kind, name, out);
+    }
     match (&args.reason, &args.filename) {
         (Some(word), _) => explain_reason(word, format, out),
         (None, Some(file)) => explain_manifests(file, &args.cluster, format, out),

@@ -9,6 +9,7 @@ use anyhow::bail;
 use clap::ArgMatches;
 
 use super::controller;
+use super::installed::Flags;
 use super::logging::LogArgs;
 use super::policy::{self, PolicyArgs};
 use super::server::{
@@ -46,6 +47,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// The flags that decide about pods.
+    pub(super) fn flags(&self) -> Flags {
+        Flags { policy: self.policy.clone(), settings: self.settings.clone() }
+    }
+
     /// The configuration that these flags mean; the error names flag, value and fix.
     fn to_config(&self) -> anyhow::Result<Config> {
         server::check_addresses(&self.listen, &self.admin)?;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::ArgMatches;
 
+use super::installed::Flags;
 use super::logging::LogArgs;
 use super::policy::{self, PolicyArgs};
 use super::server::{self, AdminArgs, KubeconfigArgs, LimitArgs, ListenArgs, PrintArgs};
@@ -117,6 +118,11 @@ impl TlsArgs {
 }
 
 impl Args {
+    /// The flags that decide about pods.
+    pub(super) fn flags(&self) -> Flags {
+        Flags { policy: self.policy.clone(), settings: self.settings.clone() }
+    }
+
     /// The configuration that these flags mean; the error names flag, value and fix.
     pub fn to_config(&self) -> anyhow::Result<Config> {
         let templates = match (&self.templates, &self.kubeconfig.kubeconfig) {

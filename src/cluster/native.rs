@@ -47,7 +47,7 @@ pub async fn follow(client: Client, health: Health, set: impl Fn(bool)) -> anyho
 }
 
 /// Whether agents are native sidecars, and by what it was decided.
-async fn look_up(client: &Client) -> kube::Result<(bool, String)> {
+pub async fn look_up(client: &Client) -> kube::Result<(bool, String)> {
     let text = client.apiserver_version().await?.git_version;
     let Ok(api_server) = text.parse::<KubernetesVersion>() else {
         return Ok((false, format!("the API server calls itself {text:?}")));

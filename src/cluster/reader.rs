@@ -63,10 +63,12 @@ impl Reader {
 
     /// Objects of a kind; none where the cluster does not know the kind.
     pub async fn list(&self, resource: &Resource, which: Which<'_>) -> anyhow::Result<Seen<Vec<Value>>> {
-        let place = which
-            .namespace
-            .map_or_else(|| "in every namespace".to_owned(), |namespace| format!("in namespace {namespace}"));
-        let what = || format!("list {} {place}", resource.full_name());
+        let place = match which.namespace {
+            Some(namespace) => format!(" in namespace {namespace}"),
+            None if resource.of_cluster => String::new(),
+            None => " in all namespaces".to_owned(),
+        };
+        let what = || format!("list {}{place}", resource.full_name());
         let mut objects = Vec::new();
         let mut from = String::new();
         loop {
@@ -102,11 +104,16 @@ impl Reader {
     ) -> anyhow::Result<Seen<Option<Value>>> {
         let path = format!("{}/{name}", resource.path(namespace));
         let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
-        let answer = self.send(Method::GET, &path, None, None).await?;
+        self.get_at(&path, format!("get {} {name}{place}", resource.full_name())).await
+    }
+
+    /// What is at a path, if anything; `what` is what the user has to be allowed.
+    pub async fn get_at(&self, path: &str, what: String) -> anyhow::Result<Seen<Option<Value>>> {
+        let answer = self.send(Method::GET, path, None, None).await?;
         match answer.code {
             200 => Ok(Ok(Some(answer.body))),
             404 => Ok(Ok(None)),
-            _ => refused(&answer, format!("get {} {name}{place}", resource.full_name())),
+            _ => refused(&answer, what),
         }
     }
 

@@ -8,11 +8,12 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::check::cluster::definition_names;
-use crate::check::facts::{Facts, Names, kinds};
+use crate::check::facts::{Facts, Names};
 use crate::check::leftovers::{INSTALLED, Left};
 use crate::check::parts::POLICY_NAME;
 use crate::check::permissions::{Access, makes_certificate, wanted};
 use crate::check::probe::{self, Outcome, Tried};
+use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::{Resource, Seen, namespace};
 use crate::names;

@@ -1,0 +1,296 @@
+//! `promsidecar explain KIND/NAME`: a pod or workload of a cluster. IO: asks the API server.
+//!
+//! Input: an object, and templates, monitors and namespaces as the cluster has them. Output: what was done with its pods, and the
+//! trace of `decide` for what would be done now.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use kube::Client;
+use kube::discovery::Discovery;
+use serde_json::{Value, json};
+
+use super::state::{Injected, State, anew, state};
+use super::{Args, explain_decision, json as as_json};
+use crate::admission::Policy;
+use crate::admission::decision::{self, Verdict};
+use crate::admission::json::Field;
+use crate::admission::owner::Workload;
+use crate::admission::pod::PodView;
+use crate::admission::review::one_line;
+use crate::cli::installed;
+use crate::cli::kubernetes::block_on;
+use crate::cli::output::{self, Format};
+use crate::cli::style::{Style, Tone};
+use crate::cli::{UsageError, values};
+use crate::cluster::kinds;
+use crate::cluster::native;
+use crate::cluster::reader::{Reader, Which};
+use crate::cluster::seen::{Resource, Seen, list, name, namespace, text};
+use crate::cluster::snapshot::Objects;
+use crate::names;
+use crate::store::inventory::Inventory;
+use crate::workload;
+
+/// Kinds that everybody knows: how they are called, path, kind.
+const KNOWN: [(&[&str], &str, &str); 9] = [
+    (&["pod", "pods", "po"], "/api/v1", "pods"),
+    (&["deployment", "deployments", "deploy"], "/apis/apps/v1", "deployments"),
+    (&["statefulset", "statefulsets", "sts"], "/apis/apps/v1", "statefulsets"),
+    (&["daemonset", "daemonsets", "ds"], "/apis/apps/v1", "daemonsets"),
+    (&["replicaset", "replicasets", "rs"], "/apis/apps/v1", "replicasets"),
+    (&["replicationcontroller", "replicationcontrollers", "rc"], "/api/v1", "replicationcontrollers"),
+    (&["job", "jobs"], "/apis/batch/v1", "jobs"),
+    (&["cronjob", "cronjobs", "cj"], "/apis/batch/v1", "cronjobs"),
+    (&["podtemplate", "podtemplates"], "/api/v1", "podtemplates"),
+];
+
+/// Everything that an answer is made of.
+struct Found {
+    object: Value,
+    /// Its pods.
+    pods: Vec<Value>,
+    inventory: Inventory,
+    policy: Policy,
+    /// `ConfigMaps` that its pods mount, and whether they are there.
+    config_maps: BTreeMap<String, Seen<bool>>,
+    /// What could not be seen.
+    notes: Vec<String>,
+}
+
+/// Explains an object of the cluster, `KIND/NAME`. Exit code 1 where something of it is not as it asks.
+pub(super) fn run(args: &Args, kind: &str, name: &str, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    values::object(name).map_err(|why| UsageError(format!("{kind}/{name} cannot be an object: {why}")))?;
+    let (place, found) = block_on(async {
+        let client = args.context.connect().await?;
+        let place = args.cluster.namespace.clone();
+        let place = place.unwrap_or_else(|| client.default_namespace().to_owned());
+        let found = find(args, client, kind, name, &place).await?;
+        Ok((place, found))
+    })?;
+    tell(&found, &place, args.output.output, out)
+}
+
+async fn find(args: &Args, client: Client, kind: &str, named: &str, place: &str) -> anyhow::Result<Found> {
+    let reader = Reader::new(client.clone());
+    let path = path_of(&client, kind, place).await?;
+    let object = match reader
+        .get_at(&format!("{path}/{named}"), format!("get {kind} {named} in namespace {place}"))
+        .await?
+    {
+        Err(forbidden) => bail!("{forbidden}"),
+        Ok(None) => bail!("there is no {kind} {named} in namespace {place}; choose another by -n"),
+        Ok(Some(object)) => object,
+    };
+    ensure!(workload::has_pod(&object), "{kind} {named} is no pod, and has no pod template");
+    let mut notes = Vec::new();
+    let flags = flags(args, &reader, &mut notes).await?;
+    let mut policy = flags.policy.to_policy();
+    if flags.policy.kubernetes_version.is_none() {
+        policy.native_sidecars = native::look_up(&client).await?.0;
+    }
+    let objects = objects(&reader, place, args.cluster.own_namespace(), &mut notes).await?;
+    let (inventory, unreadable) = objects.inventory(&flags.settings.to_settings());
+    notes.extend(unreadable);
+    let pods = if object["kind"] == "Pod" {
+        vec![object.clone()]
+    } else {
+        pods_of(&object, seen(reader.list(&kinds::PODS, Which::of(place)).await?, &mut notes))
+    };
+    let mut config_maps = BTreeMap::new();
+    for pod in &pods {
+        if let State::Injected(Injected { config_map, .. }) = state(pod, |_, _| None)
+            && !config_maps.contains_key(&config_map)
+        {
+            let there = reader.get(&kinds::CONFIG_MAPS, Some(place), &config_map).await?;
+            config_maps.insert(config_map, there.map(|there| there.is_some()));
+        }
+    }
+    Ok(Found { object, pods, inventory, policy, config_maps, notes })
+}
+
+/// Path of the objects of a kind in a namespace.
+async fn path_of(client: &Client, kind: &str, place: &str) -> anyhow::Result<String> {
+    let wanted = kind.to_ascii_lowercase();
+    if let Some((_, root, plural)) = KNOWN.iter().find(|(names, ..)| names.contains(&&*wanted)) {
+        return Ok(format!("{root}/namespaces/{place}/{plural}"));
+    }
+    let discovery = Discovery::new(client.clone()).run().await?;
+    for group in discovery.groups() {
+        for (resource, _) in group.resources_by_stability() {
+            let plural = &resource.plural;
+            let names =
+                [plural.clone(), resource.kind.to_ascii_lowercase(), format!("{plural}.{}", resource.group)];
+            if names.contains(&wanted) {
+                return Ok(format!("/apis/{}/namespaces/{place}/{plural}", resource.api_version));
+            }
+        }
+    }
+    bail!(
+        "the cluster knows no kind {kind:?}: write it as kubectl does, such as deploy or rollouts.argoproj.io"
+    )
+}
+
+/// The flags of the webhook that is installed; else those of this command.
+async fn flags(args: &Args, reader: &Reader, notes: &mut Vec<String>) -> anyhow::Result<installed::Flags> {
+    let own = args.cluster.own_namespace();
+    let deployments = match reader.list(&kinds::DEPLOYMENTS, Which::of(own)).await? {
+        Ok(deployments) => deployments,
+        Err(forbidden) => {
+            notes.push(format!("{forbidden}: decided by the flags of this command"));
+            return Ok(args.cluster.flags());
+        }
+    };
+    match deployments.iter().find_map(installed::flags) {
+        Some(Ok(flags)) => return Ok(flags),
+        Some(Err(why)) => notes
+            .push(format!("flags of the webhook cannot be read ({why}): decided by those of this command")),
+        None => notes.push(format!("no webhook is deployed in {own}: decided by the flags of this command")),
+    }
+    Ok(args.cluster.flags())
+}
+
+/// Templates, monitors and namespaces, as far as the user may see them.
+async fn objects(
+    reader: &Reader,
+    place: &str,
+    own: &str,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Objects> {
+    let namespaces = match reader.list(&kinds::NAMESPACES, Which::default()).await? {
+        Ok(namespaces) => namespaces,
+        Err(_) => {
+            let one = reader.get(&kinds::NAMESPACES, None, place).await?;
+            seen(one.map(|one| one.into_iter().collect()), notes)
+        }
+    };
+    let label = format!("{}=true", names::LAST_GOOD);
+    let kept = Which { label: Some(&label), ..Which::of(own) };
+    Ok(Objects {
+        templates: everywhere(reader, &kinds::AGENTS, place, notes).await?,
+        monitors: everywhere(reader, &kinds::POD_MONITORS, place, notes).await?,
+        namespaces,
+        kept: seen(reader.list(&kinds::CONFIG_MAPS, kept).await?, notes),
+    })
+}
+
+/// Objects of all namespaces or, where these may not be seen, of the pod's.
+async fn everywhere(
+    reader: &Reader,
+    resource: &Resource,
+    place: &str,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<Value>> {
+    match reader.list(resource, Which::default()).await? {
+        Ok(all) => Ok(all),
+        Err(forbidden) => {
+            notes.push(forbidden.to_string());
+            Ok(seen(reader.list(resource, Which::of(place)).await?, notes))
+        }
+    }
+}
+
+/// What may be seen; what may not is noted.
+fn seen(objects: Seen<Vec<Value>>, notes: &mut Vec<String>) -> Vec<Value> {
+    objects.unwrap_or_else(|forbidden| {
+        notes.push(forbidden.to_string());
+        Vec::new()
+    })
+}
+
+/// Those of a namespace's pods that belong to a workload.
+fn pods_of(object: &Value, pods: Vec<Value>) -> Vec<Value> {
+    let (kind, named) = (text(&object["kind"]), name(object));
+    let direct = |pod: &Value| {
+        let owners = list(&pod["metadata"]["ownerReferences"]);
+        owners.iter().any(|owner| owner["kind"] == kind && owner["name"] == named)
+    };
+    let belongs = |pod: &Value| {
+        direct(pod)
+            || serde_json::to_vec(pod).is_ok_and(|bytes| {
+                let view: Result<Field<PodView<'_>>, _> = serde_json::from_slice(&bytes);
+                let view = view.ok();
+                let workload = view.as_ref().and_then(Field::value).map(Workload::of);
+                workload.is_some_and(|workload| workload.kind == kind && workload.name == named)
+            })
+    };
+    pods.into_iter().filter(belongs).collect()
+}
+
+fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let Found { object, pods, inventory, policy, config_maps, notes } = found;
+    let catalog = inventory.catalog();
+    let hash = |id: &crate::template::agent::TemplateId, place: &str| {
+        let sidecar = catalog.template(&id.namespace, &id.name)?.sidecar.as_ref()?;
+        Some(sidecar.hash_in(place).to_owned())
+    };
+    let states: Vec<(&str, State)> = pods.iter().map(|pod| (name(pod), state(pod, hash))).collect();
+    let is_pod = object["kind"] == "Pod";
+    let created = if is_pod { anew(object) } else { workload::pod(object).ok_or_else(String::new) };
+    let mut notes = notes.clone();
+    let created = created.unwrap_or_else(|why| {
+        notes.push(why);
+        object.clone()
+    });
+    let bytes = serde_json::to_vec(&created)?;
+    let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
+    let unreadable = PodView::default();
+    let view = view.value().unwrap_or(&unreadable);
+    let decision = decision::decide(place, view, catalog, policy);
+    let refused = matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
+    let skipped = states.iter().any(|(_, state)| matches!(state, State::Skipped(_)));
+    let lost = config_maps.values().any(|there| there == &Ok(false));
+    let code = ExitCode::from(u8::from(refused || skipped || lost));
+    if format == Format::Json {
+        let there = |there: &Seen<bool>| there.as_ref().ok().copied();
+        let config_maps: BTreeMap<_, _> =
+            config_maps.iter().map(|(name, seen)| (name, there(seen))).collect();
+        let pods = states.iter().map(|(name, state)| {
+            let mut told = state.json();
+            told["name"] = json!(name);
+            told
+        });
+        let told = json!({
+            "object": format!("{}/{}", text(&object["kind"]), name(object)),
+            "namespace": namespace(object),
+            "pods": pods.collect::<Vec<_>>(),
+            "configMaps": config_maps,
+            "now": as_json::decision(place, view, &decision),
+            "notes": notes,
+        });
+        output::json(out, &told)?;
+        return Ok(code);
+    }
+    let style = Style::stdout();
+    // Names come from the cluster, and none may forge another line.
+    let clean = |text: &str| one_line(&text, usize::MAX);
+    let heading = format!("{}/{} in {place}", text(&object["kind"]), name(object));
+    writeln!(out, "{}", style.paint(Tone::Heading, &clean(&heading)))?;
+    if states.is_empty() {
+        writeln!(out, "  it has no pods")?;
+    }
+    for (name, state) in &states {
+        let whose = if is_pod { String::new() } else { format!("{name}: ") };
+        writeln!(out, "  {}", clean(&format!("{whose}{}", state.line())))?;
+    }
+    for (name, there) in config_maps {
+        let there = match there {
+            Ok(true) => "is there".to_owned(),
+            Ok(false) => "is not there: the agent waits for it; see the status of the template".to_owned(),
+            Err(forbidden) => forbidden.to_string(),
+        };
+        writeln!(out, "  {}", clean(&format!("configuration: ConfigMap {name}: {there}")))?;
+    }
+    for note in &notes {
+        writeln!(out, "  note: {}", clean(note))?;
+    }
+    writeln!(
+        out,
+        "{}:",
+        if is_pod { "if it were created now" } else { "if one of its pods were created now" }
+    )?;
+    explain_decision(place, view, &decision, out)?;
+    Ok(code)
+}

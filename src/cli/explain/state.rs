@@ -1,0 +1,187 @@
+//! What a pod that is there has of promsidecar. PURE.
+//!
+//! Input: the pod as it is stored, and the hash of a template's version in force. Output: what was done with it, and the pod
+//! as it would be sent if it were created now.
+
+use serde_json::{Value, json};
+
+use crate::admission::offline;
+use crate::admission::sidecar::config_map_name;
+use crate::cluster::seen::{annotation, label, list, namespace, text};
+use crate::names;
+use crate::template::agent::TemplateId;
+
+/// What was done with a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has an agent.
+    Injected(Injected),
+    /// It asked, and did not get one: `reason: detail`.
+    Skipped(String),
+    /// It has none, and nobody said why: it did not ask, or no webhook answered.
+    Without,
+}
+
+/// An agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Injected {
+    /// The template that it came from.
+    pub(super) template: TemplateId,
+    generation: i64,
+    injector: String,
+    mode: String,
+    /// Whether a pod that is created now would have the same; unknown where the template cannot be seen.
+    pub(super) current: Option<bool>,
+    /// Whether its container is ready.
+    ready: bool,
+    /// The ConfigMap that it mounts.
+    pub(super) config_map: String,
+}
+
+/// Reads a pod; `in_force` is the hash of a template for pods of a namespace.
+pub(super) fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> State {
+    if let Some(injected) = injected(pod, in_force) {
+        return State::Injected(injected);
+    }
+    let asked = label(pod, names::INJECTED) == Some("false");
+    match annotation(pod, names::SKIPPED).filter(|skipped| asked && !skipped.is_empty()) {
+        Some(skipped) => State::Skipped(skipped.to_owned()),
+        None => State::Without,
+    }
+}
+
+fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> Option<Injected> {
+    let spec = &pod["spec"];
+    let mut containers = list(&spec["initContainers"]).iter().chain(list(&spec["containers"]));
+    // A status without our container was copied.
+    containers.find(|container| container["name"] == names::CONTAINER)?;
+    let status: Value = serde_json::from_str(annotation(pod, names::STATUS)?).ok()?;
+    let template = TemplateId::parse(text(&status["template"]))?;
+    let statuses = ["initContainerStatuses", "containerStatuses"].map(|key| list(&pod["status"][key]));
+    let mut statuses = statuses.into_iter().flatten();
+    let current = in_force(&template, namespace(pod)).map(|hash| hash == text(&status["hash"]));
+    Some(Injected {
+        generation: status["generation"].as_i64().unwrap_or_default(),
+        injector: text(&status["injector"]).to_owned(),
+        mode: text(&status["mode"]).to_owned(),
+        current,
+        ready: statuses.any(|status| status["name"] == names::CONTAINER && status["ready"] == true),
+        config_map: config_map_name(&template),
+        template,
+    })
+}
+
+impl State {
+    /// One line.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Injected(injected) => {
+                let Injected { template, generation, injector, mode, ready, .. } = injected;
+                let ready = if *ready { "ready" } else { "not ready" };
+                let current = match injected.current {
+                    Some(true) => "up to date",
+                    Some(false) => "outdated: created again, the pod would get another agent",
+                    None => "its template is not there any more, or cannot be seen",
+                };
+                format!(
+                    "injected from {template} ({mode}), generation {generation}, by promsidecar {injector}; {ready}; {current}"
+                )
+            }
+            Self::Skipped(skipped) => format!("not injected: {skipped}"),
+            Self::Without => {
+                "has no agent: it did not ask when it was created, or no webhook answered".to_owned()
+            }
+        }
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Injected(injected) => json!({
+                "injected": true,
+                "template": injected.template.to_string(),
+                "generation": injected.generation,
+                "injector": injected.injector,
+                "mode": injected.mode,
+                "ready": injected.ready,
+                "current": injected.current,
+                "configMap": injected.config_map,
+                "skipped": null,
+            }),
+            Self::Skipped(_) | Self::Without => {
+                let skipped = match self {
+                    Self::Skipped(skipped) => Some(skipped),
+                    _ => None,
+                };
+                json!({
+                    "injected": false, "template": null, "generation": null, "injector": null, "mode": null,
+                    "ready": null, "current": null, "configMap": null, "skipped": skipped,
+                })
+            }
+        }
+    }
+}
+
+/// The pod as it would be sent if it were created now; the error says why its agent cannot be thought away.
+pub(super) fn anew(pod: &Value) -> Result<Value, String> {
+    let mut pod = pod.clone();
+    offline::uninject(&mut pod).map_err(|error| error.to_string())?;
+    if let Some(object) = pod.as_object_mut() {
+        object.remove("status");
+    }
+    Ok(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{State, anew, state};
+    use crate::names;
+
+    fn pod(annotations: &Value, injected: &str) -> Value {
+        json!({
+            "metadata": {"namespace": "a", "annotations": annotations, "labels": {(names::INJECTED): injected}},
+            "spec": {
+                "containers": [{"name": "web"}],
+                "initContainers": [{"name": "prometheus-agent"}],
+            },
+            "status": {"initContainerStatuses": [{"name": "prometheus-agent", "ready": true}]},
+        })
+    }
+
+    const STATUS: &str = r#"{"version":1,"template":"a/one","generation":3,"hash":"h","injector":"0.1.0","mode":"native",
+        "added":{"containers":["prometheus-agent"],"volumes":[],"annotations":[],"labels":[]},"created":{}}"#;
+
+    #[test]
+    fn an_agent_is_told_with_its_template_and_whether_it_is_up_to_date() {
+        let injected = pod(&json!({(names::STATUS): STATUS}), "true");
+        for (hash, end) in [
+            (Some("h"), "up to date"),
+            (Some("other"), "outdated: created again, the pod would get another agent"),
+            (None, "its template is not there any more, or cannot be seen"),
+        ] {
+            let state = state(&injected, |_, _| hash.map(str::to_owned));
+            assert_eq!(
+                state.line(),
+                format!("injected from a/one (native), generation 3, by promsidecar 0.1.0; ready; {end}")
+            );
+        }
+        let anew = anew(&injected).unwrap();
+        assert_eq!(anew["spec"]["initContainers"], json!([]));
+        assert_eq!(anew["metadata"]["labels"], json!({}));
+    }
+
+    #[test]
+    fn a_mark_is_told_and_one_that_was_copied_with_its_annotations_is_none() {
+        let none = |_: &_, _: &str| None;
+        let skipped = json!({(names::SKIPPED): "template-not-found: no one"});
+        let mut marked = pod(&skipped, "false");
+        marked["spec"]["initContainers"] = json!([]);
+        assert_eq!(state(&marked, none), State::Skipped("template-not-found: no one".to_owned()));
+        let mut copied = pod(&json!({(names::STATUS): STATUS}), "true");
+        copied["spec"]["initContainers"] = json!([]);
+        assert_eq!(state(&copied, none), State::Without);
+        assert_eq!(anew(&pod(&json!({(names::STATUS): "broken"}), "true")).is_err(), true);
+    }
+}

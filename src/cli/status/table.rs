@@ -1,0 +1,300 @@
+//! How templates and their pods are. PURE.
+//!
+//! Input: templates, and metadata of pods that asked, as the API server lists them. Output: a row for each template, and the pods
+//! that asked in vain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::cluster::seen::{annotation, label, list, name, namespace, text};
+use crate::controller::fleet::read_status;
+use crate::names;
+use crate::template::agent::TemplateId;
+
+/// What is asked of the cluster.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Seen {
+    /// `PrometheusAgents`, claimed or not.
+    pub(super) templates: Vec<Value>,
+    /// Metadata of pods that asked.
+    pub(super) pods: Vec<Value>,
+    /// What could not be seen.
+    pub(super) notes: Vec<String>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Status {
+    pub(super) templates: Vec<Row>,
+    /// Pods without the agent that they asked for: namespace, reason, how many.
+    pub(super) skipped: BTreeMap<(String, String), usize>,
+    pub(super) notes: Vec<String>,
+}
+
+/// One template.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub(super) id: TemplateId,
+    pub(super) generation: i64,
+    /// Status, reason and message of both conditions; nothing where no controller wrote it.
+    pub(super) reconciled: Option<Condition>,
+    pub(super) available: Option<Condition>,
+    /// Pods of all namespaces, those that are up to date, those whose agent is ready.
+    pub(super) counts: Option<[u64; 3]>,
+    /// Namespaces of its pods, of those that are looked at.
+    pub(super) namespaces: BTreeSet<String>,
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Condition {
+    pub(super) status: String,
+    pub(super) reason: String,
+    pub(super) message: String,
+    /// Whether it is of the template as it is.
+    pub(super) current: bool,
+}
+
+impl Status {
+    /// What was seen, as far as it is claimed by `controller_id`.
+    pub(super) fn of(seen: &Seen, controller_id: &str) -> Self {
+        let mut places: BTreeMap<TemplateId, BTreeSet<String>> = BTreeMap::new();
+        let mut skipped = BTreeMap::new();
+        for pod in &seen.pods {
+            let place = namespace(pod).to_owned();
+            match label(pod, names::INJECTED) {
+                Some("true") => {
+                    let status = annotation(pod, names::STATUS).and_then(read_status);
+                    if let Some((template, _)) = status {
+                        places.entry(template).or_default().insert(place);
+                    }
+                }
+                Some(_) => {
+                    let reason = annotation(pod, names::SKIPPED).unwrap_or_default();
+                    let reason = reason.split(':').next().unwrap_or_default().to_owned();
+                    *skipped.entry((place, reason)).or_default() += 1;
+                }
+                None => {}
+            }
+        }
+        let claimed = |object: &&Value| annotation(object, names::CONTROLLER_ID) == Some(controller_id);
+        let mut templates: Vec<Row> =
+            seen.templates.iter().filter(claimed).map(|object| row(object, &mut places)).collect();
+        // Pods outlive their templates.
+        templates.extend(places.into_iter().map(|(id, namespaces)| Row {
+            id,
+            generation: 0,
+            reconciled: None,
+            available: None,
+            counts: None,
+            namespaces,
+        }));
+        templates.sort_by(|a, b| a.id.cmp(&b.id));
+        Self { templates, skipped, notes: seen.notes.clone() }
+    }
+
+    /// Whether every template is in force as it is.
+    pub(super) fn is_good(&self) -> bool {
+        let good = |condition: &Option<Condition>| {
+            condition.as_ref().is_some_and(|condition| condition.status == "True")
+        };
+        self.templates.iter().all(|row| good(&row.reconciled) && good(&row.available))
+    }
+
+    /// For programs.
+    pub(super) fn json(&self) -> Value {
+        let condition = |condition: &Option<Condition>| {
+            condition.as_ref().map(|Condition { status, reason, message, current }| {
+                json!({"status": status, "reason": reason, "message": message, "current": current})
+            })
+        };
+        let templates = self.templates.iter().map(|row| {
+            let counts = row
+                .counts
+                .map(|[all, updated, ready]| json!({"all": all, "updated": updated, "ready": ready}));
+            json!({
+                "template": row.id.to_string(),
+                "generation": row.generation,
+                "reconciled": condition(&row.reconciled),
+                "available": condition(&row.available),
+                "pods": counts,
+                "namespaces": row.namespaces,
+            })
+        });
+        let skipped = self.skipped.iter().map(
+            |((namespace, reason), count)| json!({"namespace": namespace, "reason": reason, "pods": count}),
+        );
+        json!({
+            "templates": templates.collect::<Vec<_>>(),
+            "skipped": skipped.collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
+    }
+}
+
+fn row(object: &Value, places: &mut BTreeMap<TemplateId, BTreeSet<String>>) -> Row {
+    let id = TemplateId { namespace: namespace(object).to_owned(), name: name(object).to_owned() };
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+    let status = &object["status"];
+    let condition = |kind: &str| {
+        let found = list(&status["conditions"]).iter().find(|condition| condition["type"] == kind)?;
+        Some(Condition {
+            status: text(&found["status"]).to_owned(),
+            reason: text(&found["reason"]).to_owned(),
+            message: text(&found["message"]).to_owned(),
+            current: found["observedGeneration"] == generation,
+        })
+    };
+    let count = |key: &str| status[key].as_u64();
+    let counts = count("replicas").zip(count("updatedReplicas")).zip(count("availableReplicas"));
+    Row {
+        reconciled: condition("Reconciled"),
+        available: condition("Available"),
+        counts: counts.map(|((all, updated), ready)| [all, updated, ready]),
+        namespaces: places.remove(&id).unwrap_or_default(),
+        id,
+        generation,
+    }
+}
+
+/// The heading of the table.
+pub(super) const HEADING: [&str; 8] =
+    ["NAMESPACE", "TEMPLATE", "RECONCILED", "AVAILABLE", "PODS", "UP-TO-DATE", "READY", "NAMESPACES"];
+
+impl Row {
+    /// The cells of the table.
+    pub(super) fn cells(&self) -> [String; 8] {
+        let condition = |condition: &Option<Condition>| match condition {
+            None => "-".to_owned(),
+            // Of an older version: the controller has not seen the present one.
+            Some(Condition { status, current: false, .. }) => format!("{status}?"),
+            Some(Condition { status, .. }) => status.clone(),
+        };
+        let count =
+            |index: usize| self.counts.map_or_else(|| "-".to_owned(), |counts| counts[index].to_string());
+        let namespaces = match self.namespaces.len() {
+            0 => "-".to_owned(),
+            1..=3 => self.namespaces.iter().cloned().collect::<Vec<_>>().join(","),
+            many => many.to_string(),
+        };
+        [
+            self.id.namespace.clone(),
+            self.id.name.clone(),
+            condition(&self.reconciled),
+            condition(&self.available),
+            count(0),
+            count(1),
+            count(2),
+            namespaces,
+        ]
+    }
+
+    /// What there is to say of it, a line each: what is wrong and, if `wide`, all else.
+    pub(super) fn remarks(&self, wide: bool) -> Vec<String> {
+        let conditions = [("Reconciled", &self.reconciled), ("Available", &self.available)];
+        let mut remarks: Vec<String> = conditions
+            .into_iter()
+            .filter_map(|(kind, condition)| {
+                let Condition { status, reason, message, .. } = condition.as_ref()?;
+                if status == "True" && !(wide && !message.is_empty()) {
+                    return None;
+                }
+                let separator = if message.is_empty() { "" } else { ": " };
+                Some(format!("{}: {kind} is {status}: {reason}{separator}{message}", self.id))
+            })
+            .collect();
+        if self.reconciled.is_none() && self.generation == 0 {
+            remarks.push(format!("{}: its pods run, and it is not there or cannot be seen", self.id));
+        } else if self.reconciled.is_none() {
+            remarks.push(format!("{}: no controller has looked at it: see promsidecar check", self.id));
+        }
+        if wide && self.namespaces.len() > 3 {
+            let all = self.namespaces.iter().cloned().collect::<Vec<_>>().join(", ");
+            remarks.push(format!("{}: its pods run in {all}", self.id));
+        }
+        remarks
+    }
+}
+
+/// Templates of other namespaces that pods use, which a list of one namespace does not have: namespace and name.
+pub(super) fn elsewhere(seen: &Seen, place: Option<&str>) -> BTreeSet<(String, String)> {
+    let used = seen.pods.iter().filter_map(|pod| read_status(annotation(pod, names::STATUS)?));
+    let ids = used.map(|(template, _)| (template.namespace, template.name));
+    ids.filter(|(namespace, _)| place.is_some_and(|place| place != namespace)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Seen, Status};
+    use crate::names;
+
+    fn template(name: &str, status: &Value) -> Value {
+        let annotations = json!({(names::CONTROLLER_ID): "promsidecar"});
+        json!({
+            "metadata": {"namespace": "a", "name": name, "generation": 2, "annotations": annotations},
+            "status": status,
+        })
+    }
+
+    fn pod(place: &str, injected: &str, key: &str, value: &str) -> Value {
+        let labels = json!({(names::INJECTED): injected});
+        json!({"metadata": {"namespace": place, "labels": labels, "annotations": {key: value}}})
+    }
+
+    fn seen() -> Seen {
+        let condition = |kind: &str, status: &str, generation: i64, message: &str| {
+            json!({
+                "type": kind, "status": status, "reason": "Because", "message": message, "observedGeneration": generation,
+            })
+        };
+        let good = json!({
+            "replicas": 3, "updatedReplicas": 2, "availableReplicas": 1,
+            "conditions": [condition("Reconciled", "True", 2, "derived: x"), condition("Available", "True", 1, "")],
+        });
+        let bad = json!({"conditions": [condition("Reconciled", "False", 2, "spec.version: no")]});
+        let of = |template: &str| format!(r#"{{"template":"a/{template}","hash":"h"}}"#);
+        Seen {
+            templates: vec![
+                template("two", &bad),
+                template("one", &good),
+                json!({"metadata": {"namespace": "a", "name": "foreign"}}),
+            ],
+            pods: vec![
+                pod("b", "true", names::STATUS, &of("one")),
+                pod("a", "true", names::STATUS, &of("one")),
+                pod("b", "true", names::STATUS, &of("gone")),
+                pod("b", "false", names::SKIPPED, "template-not-found: no x"),
+            ],
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_template_has_a_row_those_that_are_gone_while_pods_run_as_well() {
+        let status = Status::of(&seen(), "promsidecar");
+        let rows: Vec<String> = status.templates.iter().map(|row| row.cells().join(" ")).collect();
+        assert_eq!(rows, ["a gone - - - - - b", "a one True True? 3 2 1 a,b", "a two False - - - - -"]);
+        let remarks = |wide: bool| -> Vec<String> {
+            status.templates.iter().flat_map(|row| row.remarks(wide)).collect()
+        };
+        let wrong = [
+            "a/gone: its pods run, and it is not there or cannot be seen",
+            "a/two: Reconciled is False: Because: spec.version: no",
+        ];
+        assert_eq!(remarks(false), wrong);
+        assert_eq!(remarks(true), [wrong[0], "a/one: Reconciled is True: Because: derived: x", wrong[1]]);
+        assert_eq!(status.skipped, [(("b".to_owned(), "template-not-found".to_owned()), 1)].into());
+        assert!(!status.is_good());
+    }
+
+    #[test]
+    fn programs_read_the_same() {
+        let status = Status::of(&seen(), "promsidecar").json();
+        assert_eq!(status["templates"][1]["pods"], json!({"all": 3, "updated": 2, "ready": 1}));
+        assert_eq!(status["templates"][1]["available"]["current"], json!(false));
+        assert_eq!(status["skipped"], json!([{"namespace": "b", "reason": "template-not-found", "pods": 1}]));
+    }
+}
