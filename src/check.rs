@@ -19,6 +19,20 @@ pub mod scrapers;
 use facts::Facts;
 use finding::Finding;
 
+/// The checks before anything is installed.
+pub fn before(facts: &Facts) -> Vec<Finding> {
+    [
+        cluster::api_server(facts),
+        cluster::definitions(facts),
+        cluster::kubelets(facts),
+        permissions::of_installer(facts),
+        neighbours::webhooks(facts),
+        neighbours::operator(facts),
+        limits::check(facts),
+    ]
+    .concat()
+}
+
 /// Every check, in the order in which one rests on another.
 pub fn run(facts: &Facts) -> Vec<Finding> {
     [

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod explain;
+pub mod kinds;
 pub mod native;
 pub mod objects;
 pub mod reader;

@@ -69,7 +69,15 @@ async fn mount(plane: &ControlPlane, directory: &Path, name: &str) {
 impl Installed {
     async fn new() -> Self {
         let plane = ControlPlane::start(None).await;
+        let undefined = ask(&plane, "admin", &["check", "--pre"]);
+        assert_eq!((undefined.code, &*undefined.stderr), (1, ""), "{}", undefined.stdout);
+        assert!(
+            undefined.stdout.contains("fix: kubectl create -k webhook-config/crds\n"),
+            "{}",
+            undefined.stdout
+        );
         define(&plane).await;
+        is_golden("check-pre.txt", &ask(&plane, "admin", &["check", "--pre"]), 0);
         plane.api.create_namespace(&json!({"metadata": {"name": "default"}})).await;
         let folder = overlay("self-managed");
         let applied = plane.kubectl(&["apply", "-k", folder.to_str().unwrap()], "").await;
@@ -221,6 +229,9 @@ async fn somebody_else(installed: &Installed) {
     installed.create(&json!([account])).await;
     let kubeconfig = plane.service_account("default", "nobody").await;
     is_golden("check-forbidden.txt", &ask_by(&kubeconfig, &["check"]), 0);
+    let before = ask_by(&kubeconfig, &["check", "--pre"]);
+    let denied = "failed      installer: you may not create namespaces, clusterroles, clusterrolebindings, ";
+    assert!(before.code == 1 && before.stdout.contains(denied), "{before:?}");
 
     let mut unknown: Value =
         serde_json::from_str(&fs::read_to_string(plane.kubeconfig("admin")).unwrap()).unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::permissions::Access;
+use super::permissions::{Access, Created};
 use super::probe::Tried;
 use crate::cluster::seen::Seen;
 use crate::names;
@@ -60,6 +60,8 @@ pub struct Facts {
     pub lease: Seen<Option<Value>>,
     /// What our accounts have to be allowed, and whether they are.
     pub permissions: Vec<(Access, Seen<bool>)>,
+    /// What whoever installs has to be allowed to create, and whether he is.
+    pub installer: Vec<(Created, bool)>,
     /// What became of the pods that were tried.
     pub tried: Tried,
     /// Nodes.
@@ -102,6 +104,7 @@ impl Default for Facts {
             deployments: Ok(Vec::new()),
             lease: Ok(None),
             permissions: Vec::new(),
+            installer: Vec::new(),
             tried: Tried::default(),
             nodes: Ok(Vec::new()),
             namespaces: Ok(Vec::new()),

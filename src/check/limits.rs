@@ -1,6 +1,6 @@
 //! Whether limits and quotas of namespaces have room for an agent. PURE.
 //!
-//! Input: LimitRanges, ResourceQuotas, templates, and the namespaces that have or want agents. Output: findings of `limits`.
+//! Input: `LimitRanges`, `ResourceQuotas`, templates, and the namespaces that have or want agents. Output: findings of `limits`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +26,9 @@ struct Needs {
     limits: BTreeMap<&'static str, Quantity>,
 }
 
+/// Judges a limit or quota by what an agent needs.
+type Judge = fn(&Value, &Needs, &mut Check);
+
 /// Whether an agent fits into every namespace that has or wants agents.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut check = Check::new("limits");
@@ -40,7 +43,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     };
     let (inventory, _) = objects.inventory(&facts.settings);
     let used = in_use(facts, &inventory);
-    let sources: [(&Seen<Vec<Value>>, fn(&Value, &Needs, &mut Check)); 2] =
+    let sources: [(&Seen<Vec<Value>>, Judge); 2] =
         [(&facts.limit_ranges, limit_range), (&facts.quotas, quota)];
     for (objects, judge) in sources {
         match objects {
@@ -103,7 +106,7 @@ fn amount(map: &Value, key: &str) -> Option<Quantity> {
     }
 }
 
-/// What a LimitRange refuses.
+/// What a `LimitRange` refuses.
 fn limit_range(object: &Value, needs: &Needs, check: &mut Check) {
     let what = format!("LimitRange {}/{}", namespace(object), name(object));
     let fix = "set resources of the template's container prometheus, or change the LimitRange";

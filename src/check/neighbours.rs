@@ -101,7 +101,7 @@ pub fn operator(facts: &Facts) -> Vec<Finding> {
                 );
                 continue;
             }
-            let version = reference.tag.as_deref().and_then(Version::parse);
+            let version = reference.tag.and_then(Version::parse);
             match version {
                 Some(version) if version < FIRST => check.failed(
                     format!("{place} is {version}, which runs an agent of its own for every template"),

@@ -49,7 +49,7 @@ pub fn deployments(facts: &Facts) -> Vec<Finding> {
                     ["image"],
             )
             .to_owned();
-        let tag = ImageReference::parse(&image).and_then(|image| image.tag.map(ToString::to_string));
+        let tag = ImageReference::parse(&image).and_then(|image| image.tag.map(str::to_owned));
         if ready == 0 {
             check.failed(what, fix);
         } else if ready < wanted {

@@ -64,6 +64,61 @@ impl Access {
     }
 }
 
+/// A kind of object that an overlay creates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    group: &'static str,
+    resource: &'static str,
+    /// Whether its objects are in our own namespace.
+    of_namespace: bool,
+}
+
+/// What an overlay creates, as far as not everybody may.
+pub const CREATED: [Created; 10] = [
+    Created::of_cluster("", "namespaces"),
+    Created::of_cluster("rbac.authorization.k8s.io", "clusterroles"),
+    Created::of_cluster("rbac.authorization.k8s.io", "clusterrolebindings"),
+    Created::of_cluster("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    Created::of_cluster("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    Created::of_cluster("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    Created::of_namespace("apps", "deployments"),
+    Created::of_namespace("", "serviceaccounts"),
+    Created::of_namespace("rbac.authorization.k8s.io", "roles"),
+    Created::of_namespace("rbac.authorization.k8s.io", "rolebindings"),
+];
+
+impl Created {
+    const fn of_cluster(group: &'static str, resource: &'static str) -> Self {
+        Self { group, resource, of_namespace: false }
+    }
+
+    const fn of_namespace(group: &'static str, resource: &'static str) -> Self {
+        Self { group, resource, of_namespace: true }
+    }
+
+    /// The spec of a `SelfSubjectAccessReview` that asks for it.
+    pub fn review(&self, own_namespace: &str) -> Value {
+        let namespace = if self.of_namespace { own_namespace } else { "" };
+        json!({"resourceAttributes": {
+            "namespace": namespace, "group": self.group, "resource": self.resource, "verb": "create",
+        }})
+    }
+}
+
+/// Whether whoever asks may install it.
+pub fn of_installer(facts: &Facts) -> Vec<Finding> {
+    let mut check = Check::new("installer");
+    let denied = facts.installer.iter().filter(|(_, allowed)| !allowed);
+    let denied: Vec<&str> = denied.map(|(created, _)| created.resource).collect();
+    if !denied.is_empty() {
+        check.failed(
+            format!("you may not create {}", denied.join(", ")),
+            "let an administrator of the cluster install it",
+        );
+    }
+    check.or_ok("you may create everything that the overlays install")
+}
+
 /// Whether our controller makes the certificate, as far as its Deployment can be seen.
 pub fn makes_certificate(deployments: &[&Value]) -> bool {
     let containers =
@@ -161,7 +216,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 mod tests {
     use serde_json::json;
 
-    use super::{Access, check, makes_certificate, wanted};
+    use super::{Access, CREATED, check, makes_certificate, of_installer, wanted};
     use crate::check::facts::Facts;
     use crate::check::finding::{Outcome, told};
     use crate::cluster::seen::Forbidden;
@@ -193,6 +248,18 @@ mod tests {
         let secrets =
             |self_managed| wanted("own", self_managed).iter().filter(|a| a.resource == "secrets").count();
         assert_eq!((secrets(false), secrets(true)), (0, 4));
+    }
+
+    #[test]
+    fn whoever_installs_is_told_what_he_may_not_create() {
+        let mut facts =
+            Facts { installer: CREATED.map(|created| (created, true)).to_vec(), ..Facts::default() };
+        assert_eq!(told(&of_installer(&facts))[0].0, Outcome::Ok);
+        facts.installer[1].1 = false;
+        facts.installer[6].1 = false;
+        assert_eq!(told(&of_installer(&facts))[0].1, "you may not create clusterroles, deployments");
+        let asked = |index: usize| CREATED[index].review("own")["resourceAttributes"].clone();
+        assert_eq!((&asked(1)["namespace"], &asked(6)["namespace"]), (&json!(""), &json!("own")));
     }
 
     #[test]

@@ -25,8 +25,11 @@ mod gather;
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Look for what a removal left instead.
+    /// Look whether the cluster is fit for an installation instead.
     #[arg(long)]
+    pre: bool,
+    /// Look for what a removal left instead.
+    #[arg(long, conflicts_with = "pre")]
     uninstall: bool,
     #[command(flatten)]
     output: OutputArgs,
@@ -71,7 +74,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
             let left = gather::left(&reader, names.own_namespace, settings.controller_id).await?;
             leftovers::check(&left)
         } else {
-            check::run(&gather::facts(&reader, names, settings, Timestamp::now()).await?)
+            let facts = gather::facts(&reader, names, settings, Timestamp::now(), !args.pre).await?;
+            if args.pre { check::before(&facts) } else { check::run(&facts) }
         })
     })?;
     print(&findings, args.output.output, out)?;

@@ -48,7 +48,7 @@ fn line(container: &Value, own_namespace: &str) -> Vec<String> {
     for variable in list(&container["env"]) {
         let flag = flags.iter().find(|(name, _)| variable["name"] == *name);
         let own = variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.namespace";
-        let value = variable["value"].as_str().or(own.then_some(own_namespace));
+        let value = variable["value"].as_str().or_else(|| own.then_some(own_namespace));
         if let (Some((_, flag)), Some(value)) = (flag, value) {
             let prefix = format!("--{flag}");
             // A flag wins over its variable.

@@ -129,6 +129,15 @@ impl Reader {
         }
     }
 
+    /// Whether the user may do something, by the spec of a `SelfSubjectAccessReview`. Everybody may ask.
+    pub async fn may_i(&self, spec: &Value) -> anyhow::Result<bool> {
+        let review =
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer = self.send(Method::POST, path, Some(&review), None).await?;
+        Ok(answer.body["status"]["allowed"] == true)
+    }
+
     /// What would become of a pod if it were created.
     pub async fn try_pod(&self, namespace: &str, pod: &Value) -> anyhow::Result<Answer> {
         let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");

@@ -101,10 +101,10 @@ pub fn identity(object: &Value) -> String {
 pub fn some(names: &[String]) -> String {
     /// Most that are named.
     const MOST: usize = 5;
-    let named = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let first = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MOST) {
-        0 => named,
-        more => format!("{named} and {more} more"),
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::check::cluster::definition_names;
 use crate::check::facts::{Facts, Names};
 use crate::check::leftovers::{INSTALLED, Left};
 use crate::check::parts::POLICY_NAME;
-use crate::check::permissions::{Access, makes_certificate, wanted};
+use crate::check::permissions::{Access, CREATED, makes_certificate, wanted};
 use crate::check::probe::{self, Outcome, Tried};
 use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
@@ -28,13 +28,21 @@ pub(super) async fn facts(
     names: Names,
     settings: Settings,
     now: Timestamp,
+    is_installed: bool,
 ) -> anyhow::Result<Facts> {
     // The first one tells whether anybody answers.
     let version = reader.version().await?;
     let own = names.own_namespace.as_str();
     let all = |resource: &'static Resource| reader.list(resource, Which::default());
     let deployments = deployments(reader, own).await?;
-    let permissions = permissions(reader, own, &deployments).await?;
+    let (mut permissions, mut installer) = (Vec::new(), Vec::new());
+    if is_installed {
+        permissions = permitted(reader, own, &deployments).await?;
+    } else {
+        for created in CREATED {
+            installer.push((created, reader.may_i(&created.review(own)).await?));
+        }
+    }
     let (registrations, nodes, namespaces, limit_ranges, quotas, agents, prometheuses) = tokio::try_join!(
         all(&kinds::REGISTRATIONS),
         all(&kinds::NODES),
@@ -60,7 +68,7 @@ pub(super) async fn facts(
     for name in definition_names() {
         definitions.insert(name, reader.get(&kinds::DEFINITIONS, None, name).await?);
     }
-    let tried = tried(reader, &names.namespace).await?;
+    let tried = if is_installed { tried(reader, &names.namespace).await? } else { Tried::default() };
     Ok(Facts {
         now,
         names,
@@ -72,6 +80,7 @@ pub(super) async fn facts(
         deployments,
         lease,
         permissions,
+        installer,
         tried,
         nodes,
         namespaces,
@@ -104,7 +113,7 @@ async fn injected(reader: &Reader) -> anyhow::Result<Seen<Vec<Value>>> {
 }
 
 /// What the API server says of everything that our accounts have to be allowed.
-async fn permissions(
+async fn permitted(
     reader: &Reader,
     own: &str,
     deployments: &Seen<Vec<Value>>,

@@ -182,6 +182,6 @@ mod tests {
         let mut copied = pod(&json!({(names::STATUS): STATUS}), "true");
         copied["spec"]["initContainers"] = json!([]);
         assert_eq!(state(&copied, none), State::Without);
-        assert_eq!(anew(&pod(&json!({(names::STATUS): "broken"}), "true")).is_err(), true);
+        assert!(anew(&pod(&json!({(names::STATUS): "broken"}), "true")).is_err());
     }
 }

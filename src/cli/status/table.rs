@@ -197,7 +197,7 @@ impl Row {
             .into_iter()
             .filter_map(|(kind, condition)| {
                 let Condition { status, reason, message, .. } = condition.as_ref()?;
-                if status == "True" && !(wide && !message.is_empty()) {
+                if status == "True" && (!wide || message.is_empty()) {
                     return None;
                 }
                 let separator = if message.is_empty() { "" } else { ": " };
