@@ -132,6 +132,12 @@ fn two_is_a_command_line_that_cannot_be_used() {
         &["convert", "-f", "tests/cli/central.yaml", "--name", "Metrics"],
         &["convert", "-f", "tests/golden/convert/agent/input.yaml", "--name", "agent"],
         &["convert", "-f", "tests/golden/convert/list/input.yaml", "--name", "one", "-n", "shop"],
+        &["explain", "pod/"],
+        &["explain", "pod/Web"],
+        &["check", "--pre", "--uninstall"],
+        &["check", "-o", "wide"],
+        &["status", "-A", "-n", "team-a"],
+        &["status", "-o", "yaml"],
         &["certs"],
         &["certs", "--out", out],
         &["certs", "--out", out, "--days", "0"],
@@ -167,11 +173,25 @@ fn three_is_input_that_cannot_be_read_and_the_error_names_it() {
     fs::write(&unnamed, "{apiVersion: monitoring.coreos.com/v1, kind: Prometheus, spec: {}}").unwrap();
     let (blocked, latin) = (blocked.to_str().unwrap(), latin.to_str().unwrap());
     let unnamed = unnamed.to_str().unwrap();
+    // Nobody listens there.
+    let away = folder.path().join("away");
+    let cluster = r#"{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}"#;
+    let context = r#"{"name": "a", "context": {"cluster": "a", "user": "a"}}"#;
+    let kubeconfig =
+        format!(r#"{{"clusters": [{cluster}], "contexts": [{context}], "current-context": "a"}}"#);
+    fs::write(&away, kubeconfig).unwrap();
+    let away = away.to_str().unwrap();
+    let unreachable = "the API server cannot be asked: ";
     let broken = "tests/cli/broken.yaml: document 2: line 9 column 18: unclosed bracket '['";
     let missing = "missing.yaml: no such file; name a manifest, or - for standard input";
     let empty = "tests/cli/empty: no *.yaml, *.yml or *.json file in it; name a folder of manifests";
     for (arguments, part) in [
         (&["lint", "-f", "missing.yaml"][..], missing),
+        (&["check", "--kubeconfig", "missing.yaml"], "--kubeconfig missing.yaml: cannot be used: "),
+        (&["check", "--kubeconfig", away], unreachable),
+        (&["check", "--uninstall", "--kubeconfig", away], unreachable),
+        (&["status", "--kubeconfig", away], unreachable),
+        (&["explain", "pod/web", "--kubeconfig", away], unreachable),
         (&["lint", "-f", "tests/cli/broken.yaml"], broken),
         (&["lint", "-f", "tests/cli/empty"], empty),
         (&["lint", "-f", "examples", "-t", "tests/cli/broken.yaml"], broken),
