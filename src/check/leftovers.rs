@@ -1,7 +1,7 @@
 //! What is left of promsidecar after its removal. PURE.
 //!
-//! Input: objects of each kind that may be left. Output: findings of `left`: what, how many, and the command that removes it, in the
-//! order of `docs/operations.md`.
+//! Input: objects of each kind that may be left. Output: findings of `left`: what, how many, and the command that removes it,
+//! in the order of `docs/operations.md`.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! `promsidecar explain KIND/NAME`: a pod or workload of a cluster. IO: asks the API server.
 //!
-//! Input: an object, and templates, monitors and namespaces as the cluster has them. Output: what was done with its pods, and the
-//! trace of `decide` for what would be done now.
+//! Input: an object, and templates, monitors and namespaces as the cluster has them. Output: what was done with its pods, and
+//! the trace of `decide` for what would be done now.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,6 +32,7 @@ use crate::cluster::seen::{Resource, Seen, list, name, namespace, text};
 use crate::cluster::snapshot::Objects;
 use crate::names;
 use crate::store::inventory::Inventory;
+use crate::template::agent::TemplateId;
 use crate::workload;
 
 /// Kinds that everybody knows: how they are called, path, kind.
@@ -222,7 +223,7 @@ fn pods_of(object: &Value, pods: Vec<Value>) -> Vec<Value> {
 fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let Found { object, pods, inventory, policy, config_maps, notes } = found;
     let catalog = inventory.catalog();
-    let hash = |id: &crate::template::agent::TemplateId, place: &str| {
+    let hash = |id: &TemplateId, place: &str| {
         let sidecar = catalog.template(&id.namespace, &id.name)?.sidecar.as_ref()?;
         Some(sidecar.hash_in(place).to_owned())
     };
@@ -243,54 +244,82 @@ fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> any
     let skipped = states.iter().any(|(_, state)| matches!(state, State::Skipped(_)));
     let lost = config_maps.values().any(|there| there == &Ok(false));
     let code = ExitCode::from(u8::from(refused || skipped || lost));
-    if format == Format::Json {
+    let told = Told { found, place, states: &states, notes: &notes };
+    match format {
+        Format::Json => output::json(out, &told.json(as_json::decision(place, view, &decision)))?,
+        Format::Text => {
+            told.text(out)?;
+            explain_decision(place, view, &decision, out)?;
+        }
+    }
+    Ok(code)
+}
+
+/// What is told of an object before the decision.
+struct Told<'a> {
+    found: &'a Found,
+    place: &'a str,
+    /// Of each pod.
+    states: &'a [(&'a str, State)],
+    /// What could not be seen, or not be told.
+    notes: &'a [String],
+}
+
+impl Told<'_> {
+    fn json(&self, now: Value) -> Value {
+        let Found { object, config_maps, .. } = self.found;
         let there = |there: &Seen<bool>| there.as_ref().ok().copied();
         let config_maps: BTreeMap<_, _> =
             config_maps.iter().map(|(name, seen)| (name, there(seen))).collect();
-        let pods = states.iter().map(|(name, state)| {
+        let pods = self.states.iter().map(|(name, state)| {
             let mut told = state.json();
             told["name"] = json!(name);
             told
         });
-        let told = json!({
+        let mut told = json!({
             "object": format!("{}/{}", text(&object["kind"]), name(object)),
             "namespace": namespace(object),
             "pods": pods.collect::<Vec<_>>(),
             "configMaps": config_maps,
-            "now": as_json::decision(place, view, &decision),
-            "notes": notes,
+            "notes": self.notes,
         });
-        output::json(out, &told)?;
-        return Ok(code);
+        told["now"] = now;
+        told
     }
-    let style = Style::stdout();
-    // Names come from the cluster, and none may forge another line.
-    let clean = |text: &str| one_line(&text, usize::MAX);
-    let heading = format!("{}/{} in {place}", text(&object["kind"]), name(object));
-    writeln!(out, "{}", style.paint(Tone::Heading, &clean(&heading)))?;
-    if states.is_empty() {
-        writeln!(out, "  it has no pods")?;
+
+    fn text(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let Found { object, config_maps, .. } = self.found;
+        let is_pod = object["kind"] == "Pod";
+        let style = Style::stdout();
+        // Names come from the cluster, and none may forge another line.
+        let clean = |text: &str| one_line(&text, usize::MAX);
+        let heading = format!("{}/{} in {}", text(&object["kind"]), name(object), self.place);
+        writeln!(out, "{}", style.paint(Tone::Heading, &clean(&heading)))?;
+        if self.states.is_empty() {
+            writeln!(out, "  it has no pods")?;
+        }
+        for (name, state) in self.states {
+            let whose = if is_pod { String::new() } else { format!("{name}: ") };
+            writeln!(out, "  {}", clean(&format!("{whose}{}", state.line())))?;
+        }
+        for (name, there) in config_maps {
+            let there = match there {
+                Ok(true) => "is there".to_owned(),
+                Ok(false) => {
+                    "is not there: the agent waits for it; see the status of the template".to_owned()
+                }
+                Err(forbidden) => forbidden.to_string(),
+            };
+            writeln!(out, "  {}", clean(&format!("configuration: ConfigMap {name}: {there}")))?;
+        }
+        for note in self.notes {
+            writeln!(out, "  note: {}", clean(note))?;
+        }
+        writeln!(
+            out,
+            "{}:",
+            if is_pod { "if it were created now" } else { "if one of its pods were created now" }
+        )?;
+        Ok(())
     }
-    for (name, state) in &states {
-        let whose = if is_pod { String::new() } else { format!("{name}: ") };
-        writeln!(out, "  {}", clean(&format!("{whose}{}", state.line())))?;
-    }
-    for (name, there) in config_maps {
-        let there = match there {
-            Ok(true) => "is there".to_owned(),
-            Ok(false) => "is not there: the agent waits for it; see the status of the template".to_owned(),
-            Err(forbidden) => forbidden.to_string(),
-        };
-        writeln!(out, "  {}", clean(&format!("configuration: ConfigMap {name}: {there}")))?;
-    }
-    for note in &notes {
-        writeln!(out, "  note: {}", clean(note))?;
-    }
-    writeln!(
-        out,
-        "{}:",
-        if is_pod { "if it were created now" } else { "if one of its pods were created now" }
-    )?;
-    explain_decision(place, view, &decision, out)?;
-    Ok(code)
 }
