@@ -40,6 +40,7 @@ pub mod templates;
 pub mod uninject;
 pub mod validate;
 pub mod values;
+pub mod verify;
 pub mod webhook;
 
 /// Gives every pod that asks its own Prometheus agent.
@@ -78,6 +79,8 @@ enum Command {
     Check(check::Args),
     /// Show templates, their conditions and their pods in a cluster.
     Status(status::Args),
+    /// Ask the receiver whether the series of injected pods arrive.
+    Verify(verify::Args),
     /// Make a certificate authority and a serving certificate for the webhook.
     Certs(certs::Args),
     /// Print a completion script for a shell.
@@ -140,6 +143,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Explain(args) => explain::run(&args, out),
         Command::Check(args) => check::run(&args, out),
         Command::Status(args) => status::run(&args, out),
+        Command::Verify(args) => verify::run(&args, out),
         Command::Certs(args) => certs::run(&args, out),
         Command::Completions(args) => shell::completions(&args, out),
         Command::Man(args) => shell::man(&args, out),

@@ -18,6 +18,7 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod verify;
 pub mod webhook;
 pub mod workload;
 pub mod x509;

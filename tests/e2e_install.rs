@@ -3,6 +3,8 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
 
+#[path = "support/asked.rs"]
+mod asked;
 #[path = "support/control_plane.rs"]
 mod control_plane;
 #[path = "support/node.rs"]
@@ -12,6 +14,7 @@ mod support;
 use std::path::Path;
 use std::time::Instant;
 
+use asked::ask;
 use control_plane::definitions::agents;
 use control_plane::https::until;
 use control_plane::injector::{CONFIGURATIONS, asking_pod, pods};
@@ -19,7 +22,7 @@ use node::installation::NAMESPACE;
 use node::receiver::Receiver;
 use node::settings::Family;
 use node::watch::Watch;
-use node::workloads::{namespace, pod, template, workload};
+use node::workloads::{bare, namespace, pod, template, workload};
 use node::{Node, list, told};
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::names;
@@ -133,6 +136,38 @@ async fn a_monitor_comes_changes_and_goes_under_a_running_agent(node: &Node, pod
     told("the PodMonitor is deleted, until the pod is scraped for its hint again", began);
 }
 
+/// Asked at the receiver, a pod whose agent writes where nobody answers is told from those that deliver, by its log.
+async fn what_does_not_arrive_is_told(node: &Node) {
+    let verify = || {
+        let url = Receiver::query_url();
+        ask(&node.plane, "admin", &["verify", "-n", "shop", "--grace=0s", "--query-url", &url])
+    };
+    let printed = verify();
+    let all = "0 missing, 0 down, 0 failing, 0 starting, 0 ended, 1 delivering\n";
+    assert_eq!((printed.code, &*printed.stdout), (0, all), "{printed:?}");
+
+    let silent = template("shop/silent", &Receiver::silent(), "", "");
+    node.apply(&serde_saphyr::from_str(silent.trim_end_matches("---\n")).unwrap()).await;
+    let watch = node.watch("shop", "mute");
+    node.apply(&bare("shop", &pod("mute", "silent", &[]))).await;
+    let mute = watch.ready().await.pod;
+    node.logged(&mute, names::CONTAINER, "Listening on").await;
+    let printed = verify();
+    let lines: Vec<&str> = printed.stdout.lines().collect();
+    assert!(
+        lines[0].starts_with("missing   shop/mute: nothing arrived, and its agent has run for "),
+        "{printed:?}"
+    );
+    assert!(lines[0].ends_with("; template shop/silent"), "{printed:?}");
+    let log = &lines[1..lines.len() - 1];
+    assert!(log.len() == 5 && log.iter().all(|line| line.starts_with("          | time=")), "{printed:?}");
+    let sum = "1 missing, 0 down, 0 failing, 0 starting, 0 ended, 1 delivering";
+    assert_eq!((printed.code, lines[lines.len() - 1]), (1, sum), "{printed:?}");
+    for object in ["pod/mute", "prometheusagent/silent"] {
+        node.kubectl(&["delete", object, "--namespace=shop"]).await;
+    }
+}
+
 async fn a_bad_edit_is_told_and_changes_nothing(node: &Node, pod: &Value) {
     let before = node.plane.api.get(&config_map("shop")).await;
     let began = Instant::now();
@@ -223,6 +258,7 @@ async fn it_is_installed_works_without_a_controller_and_is_removed_without_a_tra
     let (watch, pod) = the_first_pod_starts_although_nothing_was_delivered(&node).await;
     an_edit_reaches_the_agent_without_a_restart(&node, &pod).await;
     a_monitor_comes_changes_and_goes_under_a_running_agent(&node, &pod).await;
+    what_does_not_arrive_is_told(&node).await;
     a_bad_edit_is_told_and_changes_nothing(&node, &pod).await;
     without_a_controller_new_pods_start_and_are_injected(&node).await;
     the_removal_leaves_pods_as_they_are(&node, &directory, &pod).await;

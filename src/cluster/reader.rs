@@ -3,6 +3,7 @@
 //! Input: a client. Output: objects as JSON, or what the user may not do; an error is an API server that cannot be asked.
 
 use anyhow::anyhow;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
@@ -144,6 +145,24 @@ impl Reader {
         self.send(Method::POST, &path, Some(pod), None).await
     }
 
+    /// The last lines that a container wrote, or why there are none to be had.
+    pub async fn log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: u16,
+    ) -> anyhow::Result<Result<String, String>> {
+        let path =
+            format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?container={container}&tailLines={lines}");
+        let (status, bytes) = self.exchange(Method::GET, &path, None, Some("*/*")).await?;
+        if status.is_success() {
+            return Ok(Ok(String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(Err(format!("{} ({})", text(&said["message"]), status.as_u16())))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -151,6 +170,17 @@ impl Reader {
         body: Option<&Value>,
         accept: Option<&str>,
     ) -> anyhow::Result<Answer> {
+        let (status, bytes) = self.exchange(method, path, body, accept).await?;
+        Ok(Answer { code: status.as_u16(), body: serde_json::from_slice(&bytes).unwrap_or_default() })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        accept: Option<&str>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -163,14 +193,14 @@ impl Reader {
         let response = self.0.send(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         let bytes = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if status == StatusCode::UNAUTHORIZED {
+            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             return Err(anyhow!(
                 "the API server does not know you: {}; log in, or choose another --context",
                 text(&body["message"])
             ));
         }
-        Ok(Answer { code: status.as_u16(), body })
+        Ok((status, bytes))
     }
 }
 

@@ -70,6 +70,11 @@ impl Receiver {
         format!("url: 'http://{NODE_IP}:{PORT}/api/v1/write'")
     }
 
+    /// Where it is asked, by others than the test.
+    pub(crate) fn query_url() -> String {
+        format!("http://{NODE_IP}:{PORT}")
+    }
+
     /// The same where nobody answers: connections are established, and no one reads from them.
     pub(crate) fn silent() -> String {
         format!("url: 'http://{NODE_IP}:{SILENT_PORT}/api/v1/write'")

@@ -1,0 +1,145 @@
+//! `promsidecar verify` where there is no node: pods as a kubelet would tell of them, a receiver that has nothing, and everything
+//! else that answers in place of one.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[path = "support/agent.rs"]
+mod agent;
+#[path = "support/asked.rs"]
+mod asked;
+#[path = "support/control_plane.rs"]
+mod control_plane;
+mod support;
+
+use std::fs;
+
+use agent::receiver::Receiver;
+use asked::ask;
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use control_plane::ControlPlane;
+use control_plane::injector::pods;
+use promsidecar::names;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// A pod of `shop` with an agent of `shop/shop`, in this state.
+async fn injected(plane: &ControlPlane, name: &str, phase: &str, state: &Value) {
+    let status = json!({
+        "version": 1, "template": "shop/shop", "generation": 1, "hash": "h", "injector": "0", "mode": "container",
+        "added": {"containers": [], "volumes": [], "annotations": [], "labels": []}, "created": {},
+    });
+    let container = |name: &str| json!({"name": name, "image": "registry.example.com/web:1"});
+    let pod = json!({
+        "metadata": {
+            "name": name,
+            "labels": {(names::INJECTED): "true"},
+            "annotations": {(names::STATUS): status.to_string()},
+        },
+        "spec": {"containers": [container("web"), container(names::CONTAINER)]},
+    });
+    plane.api.create(&pods("shop"), &pod).await;
+    let containers = json!([{
+        "name": names::CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state,
+    }]);
+    let status = json!({"status": {"phase": phase, "containerStatuses": containers}});
+    let path = format!("{}/{name}/status", pods("shop"));
+    assert_eq!(plane.api.send("PATCH", &path, &status).await.status, 200);
+}
+
+/// Whoever answers queries with this.
+async fn answering(status: StatusCode, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base", listener.local_addr().unwrap());
+    let answer = move |headers: HeaderMap| async move {
+        let told = [("authorization", "Bearer secret"), ("x-scope-orgid", "team-a")];
+        let known = told.iter().all(|(name, value)| headers.get(*name).is_some_and(|found| found == value));
+        if known { (status, body) } else { (StatusCode::UNAUTHORIZED, "<html>who are you?</html>") }
+    };
+    let router = Router::new().route("/base/api/v1/query", post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
+    let plane = ControlPlane::start(None).await;
+    plane.api.create_namespace(&json!({"metadata": {"name": "shop"}})).await;
+    let verify = |more: &[&str]| ask(&plane, "admin", &[&["verify", "-n", "shop"], more].concat());
+    let directory = plane.directory("receiver");
+    let receiver = Receiver::start(&directory);
+    let asked = receiver.url().replace("/api/v1/write", "");
+    let none = verify(&["--query-url", &asked]);
+    let note = "note: there are no injected pods here; -n names another namespace, -A all\n\
+                0 missing, 0 down, 0 failing, 0 starting, 0 ended, 0 delivering\n";
+    assert_eq!((none.code, &*none.stdout, &*none.stderr), (0, note, ""));
+
+    let long_ago = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+    injected(&plane, "old", "Running", &long_ago).await;
+    injected(&plane, "crashing", "Running", &json!({"waiting": {"reason": "CrashLoopBackOff"}})).await;
+    injected(&plane, "new", "Pending", &json!({"waiting": {"reason": "PodInitializing"}})).await;
+    injected(&plane, "done", "Succeeded", &json!({"terminated": {"reason": "Completed", "exitCode": 0}}))
+        .await;
+    let bad = verify(&["--query-url", &asked, "--log-lines=0"]);
+    assert_eq!((bad.code, &*bad.stderr), (1, ""));
+    let lines: Vec<&str> = bad.stdout.lines().collect();
+    let (old, others) = lines.split_first().unwrap();
+    assert!(old.starts_with("missing   shop/old: nothing arrived, and its agent has run for "), "{old}");
+    assert_eq!(
+        others,
+        [
+            "down      shop/crashing: its agent does not run: CrashLoopBackOff; template shop/shop",
+            "starting  shop/new: its phase is Pending; template shop/shop",
+            "ended     shop/done: its phase is Succeeded; template shop/shop",
+            "1 missing, 1 down, 0 failing, 1 starting, 1 ended, 0 delivering",
+        ]
+    );
+    let with_logs = verify(&["--query-url", &asked]);
+    // No node runs them.
+    assert!(with_logs.stdout.contains("          | no log: "), "{}", with_logs.stdout);
+    let json: Value = serde_json::from_str(&verify(&["--query-url", &asked, "-o", "json"]).stdout).unwrap();
+    assert_eq!(
+        json["counts"],
+        json!({"missing": 1, "down": 1, "failing": 0, "starting": 1, "ended": 1, "delivering": 0})
+    );
+
+    let token = directory.join("token");
+    fs::write(&token, "secret\n").unwrap();
+    let known = ["--query-token-file", token.to_str().unwrap(), "--query-header", "X-Scope-OrgID: team-a"];
+    let delivered = r#"{"status": "success", "data": {"result": [
+        {"metric": {"namespace": "shop", "pod": "old"}, "value": [0, "1"]}, {"metric": {}, "value": [0, "1"]}]}}"#;
+    let url = answering(StatusCode::OK, delivered).await;
+    let found = verify(&[&["--query-url", &url, "--log-lines=0"], &known[..]].concat());
+    assert!(
+        found.stdout.contains("note: 1 series of template shop/shop have no labels namespace and pod"),
+        "{found:?}"
+    );
+    assert!(found.stdout.ends_with("0 missing, 1 down, 0 failing, 1 starting, 1 ended, 1 delivering\n"));
+
+    let strange = answering(StatusCode::OK, "<html>").await;
+    let refusing =
+        answering(StatusCode::UNPROCESSABLE_ENTITY, r#"{"status":"error","error":"too many"}"#).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let absent = directory.join("absent");
+    for (flags, why) in [
+        (vec!["--query-url", &*url], "answers 401 Unauthorized"),
+        (
+            [&["--query-url", &*strange], &known[..]].concat(),
+            "does not answer as the query API of Prometheus does",
+        ),
+        ([&["--query-url", &*refusing], &known[..]].concat(), "too many"),
+        (vec!["--query-url", &*dead], "cannot be asked"),
+        (vec!["--query-url", &*url, "--query-token-file", absent.to_str().unwrap()], "No such file"),
+        (
+            vec!["--query-url", &*url, "--query-ca-file", token.to_str().unwrap()],
+            "no certificate in PEM format",
+        ),
+    ] {
+        let failed = verify(&flags);
+        assert!(failed.code == 3 && failed.stderr.contains(why), "{flags:?}: {failed:?}");
+        assert!(failed.stderr.contains("--query-"), "{failed:?}");
+    }
+}
