@@ -9,8 +9,8 @@ use std::fmt::Write;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::admission::status::Status;
 use crate::cluster::seen::{annotation, list, name, namespace, text};
+use crate::controller::fleet::read_status;
 use crate::names;
 use crate::template::validate::text::is_label_name;
 
@@ -84,8 +84,8 @@ pub struct Judged {
 
 /// The template of an injected pod, by its status annotation.
 pub fn template(pod: &Value) -> Option<String> {
-    let status = annotation(pod, names::STATUS)?;
-    serde_json::from_str::<Status<'_>>(status).ok().map(|status| status.template)
+    let (template, _) = read_status(annotation(pod, names::STATUS)?)?;
+    Some(template.to_string())
 }
 
 /// The external label that names the template, if its agents write one.

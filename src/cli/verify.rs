@@ -25,15 +25,13 @@ use super::style::{Style, Tone};
 use super::values;
 use crate::admission::review::one_line;
 use crate::cluster::explain::chain;
+use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
-use crate::cluster::seen::{Resource, identity};
+use crate::cluster::seen::identity;
 use crate::names;
 use crate::verify::{self, Arrived, Judged, Verdict};
 use crate::x509;
 
-const PODS: Resource = Resource::new("v1", "Pod", "pods");
-const AGENTS: Resource =
-    Resource::new(crate::template::API_VERSION, crate::template::KIND, "prometheusagents");
 /// Pods whose logs are asked for: what one template does wrong, each of its pods says.
 const MOST_LOGS: usize = 20;
 /// How long the receiver may think.
@@ -155,9 +153,9 @@ async fn verify(
 ) -> anyhow::Result<Outcome> {
     let injected = format!("{}=true", names::INJECTED);
     let which = Which { namespace, label: Some(&injected), metadata: false };
-    let pods = cluster.list(&PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
+    let pods = cluster.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
     // Without them, the usual label is taken.
-    let templates = cluster.list(&AGENTS, Which::default()).await?.unwrap_or_default();
+    let templates = cluster.list(&kinds::AGENTS, Which::default()).await?.unwrap_or_default();
     let templates: BTreeMap<String, &Value> =
         templates.iter().map(|template| (identity(template), template)).collect();
 
