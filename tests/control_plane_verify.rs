@@ -72,9 +72,9 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
     let receiver = Receiver::start(&directory);
     let asked = receiver.url().replace("/api/v1/write", "");
     let none = verify(&["--query-url", &asked]);
-    let note = "note: there are no injected pods here; -n names another namespace, -A all\n\
+    let nothing = "note: there are no injected pods here; -n names another namespace, -A all\n\
                 0 missing, 0 down, 0 failing, 0 starting, 0 ended, 0 delivering\n";
-    assert_eq!((none.code, &*none.stdout, &*none.stderr), (0, note, ""));
+    assert_eq!((none.code, &*none.stdout, &*none.stderr), (0, nothing, ""));
 
     let since = Timestamp::now() - SignedDuration::from_secs(14 * 60 + 5);
     injected(
