@@ -20,7 +20,7 @@ OUTAGES := $(addprefix control_plane_,controller outages rbac store)
 CONTROL_PLANE := $(filter control_plane%,$(TESTS))
 AGENTS := $(filter agent%,$(TESTS)) labels monitors promtool supervisor
 # These run after the groups, alone: floods, deadlines, probes and memory that others would share.
-ALONE := $(SLOW_TESTS) agent_limits control_plane_lease $(if $(filter 0,$(E2E)),,e2e_app_first e2e_termination)
+ALONE := $(SLOW_TESTS) agent_limits control_plane_lease control_plane_rotation $(if $(filter 0,$(E2E)),,e2e_app_first e2e_termination)
 arguments = $(addprefix --test ,$1)
 group-node = $(call arguments,$(filter-out $(ALONE),$(E2E_TESTS)))
 group-outages = $(call arguments,$(OUTAGES))

@@ -58,6 +58,10 @@ pub const LEASE: &str = "promsidecar-controller";
 pub const SERVICE: &str = "promsidecar-webhook";
 /// The Secret with the webhook's certificate, as it is shipped.
 pub const TLS_SECRET: &str = "promsidecar-webhook-tls";
+/// Annotation of [`TLS_SECRET`]: a value that was not there before asks for another authority.
+pub const ROTATE: &str = "sidecar.prometheus.io/rotate";
+/// Annotation of [`TLS_SECRET`]: the value of [`ROTATE`] when an authority was made last.
+pub const ROTATED: &str = "sidecar.prometheus.io/rotated";
 /// The webhook's registration, as it is shipped.
 pub const REGISTRATION: &str = "promsidecar";
 /// Marks mirror pods of static pods; they are never patched.

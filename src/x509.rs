@@ -66,16 +66,14 @@ pub fn accepted(chain: &[Der], authority: &Der, now: Timestamp) -> Result<(), St
         .map_err(|error| error.to_string())
 }
 
-/// Whether a certificate is an authority's, and in force at this time.
-pub fn is_authority(certificate: &Der, now: Timestamp) -> bool {
-    let Ok(parsed) = parse(certificate) else { return false };
-    let (from, to) = validity(&parsed);
-    parsed.is_ca() && from <= now && now < to
+/// Whether a certificate is an authority's, whenever it is in force.
+pub fn is_authority(certificate: &Der) -> bool {
+    parse(certificate).is_ok_and(|parsed| parsed.is_ca())
 }
 
-/// When a certificate ends.
-pub fn end(certificate: &Der) -> Result<Timestamp, String> {
-    parse(certificate).map(|parsed| validity(&parsed).1)
+/// When a certificate begins and ends.
+pub fn life(certificate: &Der) -> Result<(Timestamp, Timestamp), String> {
+    parse(certificate).map(|parsed| validity(&parsed))
 }
 
 /// The DNS names and addresses that a certificate is for, in its order.

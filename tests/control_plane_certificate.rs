@@ -8,22 +8,25 @@ mod control_plane;
 mod installation;
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use control_plane::definitions::{agents, define};
 use control_plane::https::{get, soon, until};
 use control_plane::injector::{CONFIGURATIONS, asking_pod, pods, start};
 use installation::{Installation, called, data, grant, service_names};
+use k8s_openapi::jiff::Timestamp;
 use promsidecar::cluster::client::connect;
 use promsidecar::controller::apply::{WriteError, Writer};
 use promsidecar::controller::certificate::registration::{FIELD_MANAGER, Publication, Registration};
 use promsidecar::controller::lease::{Candidate, Terms};
 use promsidecar::names;
 use promsidecar::shutdown::Shutdown;
-use promsidecar::x509;
+use promsidecar::webhook::certificate::Authority;
+use promsidecar::x509::{self, Der};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +37,7 @@ async fn an_installation_gets_its_certificate_and_every_entry_its_bundle_whateve
     assert_eq!(secret["type"], "kubernetes.io/tls");
     assert_eq!(secret["metadata"]["labels"], json!({(names::MANAGED_BY): names::MANAGER}));
     let keys: Vec<_> = secret["data"].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    assert_eq!(keys, ["ca-next.key", "ca.crt", "ca.key", "tls.crt", "tls.key"]);
     assert_eq!(called(&secret), service_names(&installation.own));
     // It is waited for, not made.
     first.has("registration-missing").await;
@@ -116,7 +119,7 @@ async fn applying_the_manifest_again_leaves_the_bundles_and_replacing_it_is_repa
 }
 
 fn other_authority() -> (String, String) {
-    let made = promsidecar::webhook::certificate::Authority::new(std::time::SystemTime::now()).unwrap();
+    let made = Authority::new(SystemTime::now()).unwrap();
     (made.pem().to_owned(), made.key_pem())
 }
 
@@ -124,7 +127,7 @@ fn other_authority() -> (String, String) {
 async fn a_broken_secret_is_made_anew_and_an_authority_that_is_replaced_stays_trusted() {
     let installation = Installation::new("broken").await;
     installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
-    let controller = installation.controller(&[]);
+    let controller = installation.controller(&["--rotation-wait=1s"]);
     let first = installation.secret_that("the Secret is made", |_| true).await;
     installation.published(&data(&first, "ca.crt")).await;
 
@@ -138,24 +141,111 @@ async fn a_broken_secret_is_made_anew_and_an_authority_that_is_replaced_stays_tr
     );
     assert_ne!(second["data"]["tls.crt"], first["data"]["tls.crt"]);
 
-    // The authority's key: another authority, beside the one whose certificates are still served.
+    // The authority's key: another authority, which signs once it is trusted beside the one whose certificates are still served.
     installation.edit_secret(&json!({"ca.key": null})).await;
-    let whole = |secret: &Value| !data(secret, "ca.key").is_empty();
-    let third = installation.secret_that("everything is made anew", whole).await;
+    let prepared = installation.secret_that("the next authority is made", is_next).await;
+    assert_eq!(prepared["data"]["tls.crt"], second["data"]["tls.crt"]);
+    installation.published(&data(&prepared, "ca.crt")).await;
+    let third = installation.secret_that("it signs", |secret| !is_next(secret)).await;
+    assert_eq!(third["data"]["ca.key"], prepared["data"]["ca-next.key"]);
     let trusted = x509::certificates(&data(&third, "ca.crt")).unwrap();
     assert_eq!(trusted.len(), 2);
     assert_eq!(trusted[1], x509::certificates(&data(&first, "ca.crt")).unwrap()[0]);
-    installation.published(&data(&third, "ca.crt")).await;
+    assert!(
+        x509::accepted(&x509::certificates(&data(&third, "tls.crt")).unwrap(), &trusted[0], now()).is_ok()
+    );
 
     // All of it.
     let deleted = installation.plane.api.send("DELETE", &installation.secret_path(), &Value::Null).await;
     assert_eq!(deleted.status, 200);
-    let fourth = installation.secret_that("the Secret is made anew", |_| true).await;
+    let fourth =
+        installation.secret_that("the Secret is made anew", |secret| pem(secret) && !is_next(secret)).await;
     // What it signed is still served where the Secret is mounted.
     let trusted = x509::certificates(&data(&fourth, "ca.crt")).unwrap();
-    assert_eq!(trusted[1..], x509::certificates(&data(&third, "ca.crt")).unwrap());
-    installation.published(&data(&fourth, "ca.crt")).await;
+    assert_eq!(set(&trusted[1..]), set(&x509::certificates(&data(&third, "ca.crt")).unwrap()));
     assert_eq!(controller.issued().await, "4");
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Whether an authority is there that is to sign next.
+fn is_next(secret: &Value) -> bool {
+    !data(secret, "ca-next.key").is_empty()
+}
+
+fn set(certificates: &[Der]) -> BTreeSet<Vec<u8>> {
+    certificates.iter().map(|der| der.to_vec()).collect()
+}
+
+/// Whatever is in the Secret, in the end every entry trusts what is to be served.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_and_foreign_certificates_are_replaced_and_told_of() {
+    let installation = Installation::new("recovers").await;
+    installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
+    let _controller = installation.controller(&["--rotation-wait=1s"]);
+    let first = installation.secret_that("the Secret is made", |_| true).await;
+    installation.published(&data(&first, "ca.crt")).await;
+
+    let names = service_names(&installation.own);
+    let day = Duration::from_hours(24);
+    let past = [SystemTime::now() - 400 * day, SystemTime::now() - day];
+    let ca_key = String::from_utf8(data(&first, "ca.key")).unwrap();
+    let ours = Authority::restored(std::str::from_utf8(&data(&first, "ca.crt")).unwrap(), &ca_key).unwrap();
+    let (over, foreign) = (Authority::lasting(past).unwrap(), Authority::new(SystemTime::now()).unwrap());
+    let leaf = |authority: &Authority, life| {
+        let pair = authority.pem_pair_lasting(&names, life).unwrap();
+        json!({"tls.crt": encoded(&pair.certificate), "tls.key": encoded(&pair.key)})
+    };
+    let with = |mut data: Value, authority: &Authority| {
+        data["ca.crt"] = json!(encoded(authority.pem()));
+        data["ca.key"] = json!(encoded(&authority.key_pem()));
+        data
+    };
+    let present = [SystemTime::now() - day, SystemTime::now() + 60 * day];
+    let garbage = json!({"ca.crt": "AA==", "ca.key": "AA==", "tls.crt": "AA==", "tls.key": "AA==", "ca-next.key": "AA=="});
+    for (what, damage) in [
+        ("an expired certificate", leaf(&ours, past)),
+        ("a certificate of another authority", leaf(&foreign, present)),
+        ("an expired authority with its certificate", with(leaf(&over, past), &over)),
+        ("garbage", garbage),
+        // Whoever has the Secret may put another authority in it: it is used like ours.
+        ("everything of another authority", with(leaf(&foreign, present), &foreign)),
+    ] {
+        installation.edit_secret(&damage).await;
+        until(&format!("{what} is replaced and trusted"), || async {
+            let secret = installation.secret().await;
+            let (Ok(trusted), Ok(chain)) =
+                (x509::certificates(&data(&secret, "ca.crt")), x509::certificates(&data(&secret, "tls.crt")))
+            else {
+                return false;
+            };
+            let registration = installation.registration().await;
+            let bundles = registration["webhooks"].as_array().unwrap().iter();
+            let all = bundles.map(|entry| x509::certificates(&data_of(&entry["clientConfig"]["caBundle"])));
+            x509::accepted(&chain, &trusted[0], now()).is_ok()
+                && !is_next(&secret)
+                && all.flatten().filter(|bundle| bundle.contains(&trusted[0])).count() == 6
+        })
+        .await;
+    }
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", installation.own);
+    until("somebody is told", || async {
+        let events = installation.plane.api.list(&events).await;
+        events.iter().any(|event| {
+            event["reason"] == "CertificateUnusable" && event["regarding"]["name"] == names::TLS_SECRET
+        })
+    })
+    .await;
+}
+
+fn encoded(text: &str) -> String {
+    BASE64_STANDARD.encode(text)
+}
+
+fn data_of(value: &Value) -> Vec<u8> {
+    BASE64_STANDARD.decode(value.as_str().unwrap_or_default()).unwrap()
 }
 
 /// As `promsidecar certs` and a bundle by hand are, before a controller takes over.
@@ -168,8 +258,10 @@ async fn what_was_trusted_by_hand_stays_trusted_beside_the_first_authority() {
         entry["clientConfig"]["caBundle"] = json!(BASE64_STANDARD.encode(&by_hand));
     }
     installation.kubectl(&["apply", "-f", "-"], &manifest).await;
-    let _controller = installation.controller(&[]);
-    let secret = installation.secret_that("the Secret is made", |_| true).await;
+    let _controller = installation.controller(&["--rotation-wait=1s"]);
+    // What is called by hand is served, until its replicas have the certificate that is made once both are trusted.
+    let signed = |secret: &Value| !data(secret, "tls.crt").is_empty();
+    let secret = installation.secret_that("the certificate is made", signed).await;
     let trusted = x509::certificates(&data(&secret, "ca.crt")).unwrap();
     assert_eq!(trusted[1..], x509::certificates(by_hand.as_bytes()).unwrap());
     installation.published(&data(&secret, "ca.crt")).await;
@@ -305,7 +397,8 @@ async fn a_registration_that_goes_while_its_bundle_is_written_does_not_come_back
     let (authority, _) = other_authority();
     let authorities = x509::certificates(authority.as_bytes()).unwrap();
     let seen = serde_json::from_value(installation.registration().await).unwrap();
-    let Publication::Apply { object, entries: 6, .. } = Registration::of(&seen).publish(&authorities) else {
+    let Publication::Apply { object, entries: 6, .. } = Registration::of(&seen).publish(&authorities, 1)
+    else {
         panic!("every entry needs its bundle");
     };
     // It is another version, then another object, then none.

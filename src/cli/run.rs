@@ -107,12 +107,15 @@ pub fn run(args: &Args, matches: &ArgMatches, out: &mut impl std::io::Write) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::{CommandFactory, FromArgMatches};
 
     use super::Args;
     use crate::all_in_one::Config;
     use crate::cli::Cli;
     use crate::controller::certificate::Objects;
+    use crate::controller::certificate::rotation::Times;
     use crate::webhook::config::Certificate;
 
     fn config(flags: &[&str]) -> anyhow::Result<Config> {
@@ -125,8 +128,11 @@ mod tests {
     #[test]
     fn by_default_the_certificate_comes_from_the_secret_that_the_leader_keeps() {
         let config = config(&["--own-namespace=me"]).unwrap();
-        let objects =
-            Objects { secret: "promsidecar-webhook-tls".to_owned(), registration: "promsidecar".to_owned() };
+        let objects = Objects {
+            secret: "promsidecar-webhook-tls".to_owned(),
+            registration: "promsidecar".to_owned(),
+            times: Times { wait: Duration::from_mins(1), overlap: Duration::from_hours(1) },
+        };
         assert_eq!((config.certificate, config.controller.certificate), (None, Some(objects)));
         assert_eq!(config.controller.own_namespace, "me");
         assert!(config.look_up);
@@ -152,6 +158,8 @@ mod tests {
             (&["--certificate=own"], &["--certificate", "'own'", "self-managed", "external"]),
             (&["--tls-secret=A"], &["--tls-secret", "'A'", "lower-case"]),
             (&["--registration="], &["--registration", "lower-case"]),
+            (&["--rotation-wait=0s"], &["--rotation-wait", "'0s'", "at least 1s"]),
+            (&["--rotation-overlap=2m5"], &["--rotation-overlap", "'2m5'", "such as 15s"]),
             (&["--admin-listen=0.0.0.0:8443"], &["--admin-listen 0.0.0.0:8443", "choose another port"]),
             (&["--templates=t"], &["--templates"]),
         ] {

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use super::output::Format;
 use super::values;
 use crate::controller::certificate::Objects;
+use crate::controller::certificate::rotation::Times;
 use crate::names;
 use crate::webhook::config::Limits;
 
@@ -101,6 +102,12 @@ pub struct CertificateArgs {
     /// `MutatingWebhookConfiguration` whose caBundles are written.
     #[arg(long, env = "PROMSIDECAR_REGISTRATION", default_value = names::REGISTRATION, value_name = "NAME", value_parser = values::object)]
     registration: String,
+    /// How long every entry has to trust a new authority before it signs: until every API server knows.
+    #[arg(long, env = "PROMSIDECAR_ROTATION_WAIT", default_value = "1m", value_name = "DURATION", value_parser = values::pause)]
+    rotation_wait: Duration,
+    /// How long an authority stays trusted at least after it was replaced: until every replica serves the new certificate.
+    #[arg(long, env = "PROMSIDECAR_ROTATION_OVERLAP", default_value = "60m", value_name = "DURATION", value_parser = values::pause)]
+    rotation_overlap: Duration,
 }
 
 impl LimitArgs {
@@ -117,8 +124,9 @@ impl LimitArgs {
 impl CertificateArgs {
     /// The objects to keep; nothing where others do.
     pub fn to_objects(&self) -> Option<Objects> {
-        (self.certificate == CertificateMode::SelfManaged)
-            .then(|| Objects { secret: self.tls_secret.clone(), registration: self.registration.clone() })
+        let times = Times { wait: self.rotation_wait, overlap: self.rotation_overlap };
+        let (secret, registration) = (self.tls_secret.clone(), self.registration.clone());
+        (self.certificate == CertificateMode::SelfManaged).then_some(Objects { secret, registration, times })
     }
 }
 

@@ -123,6 +123,14 @@ pub fn interval(text: &str) -> Result<PromDuration, String> {
     }
 }
 
+/// A duration that cannot be left out.
+pub fn pause(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        pause if pause < Duration::from_secs(1) => Err("expected at least 1s, such as 60s".to_owned()),
+        pause => Ok(pause),
+    }
+}
+
 /// A path that is not empty, so that an empty variable is not taken for the working directory.
 pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {

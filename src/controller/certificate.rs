@@ -2,7 +2,7 @@
 //! follows watches.
 //!
 //! Input: a client, and what Secret and registration are called. Output: both as they are stored, for the loop that keeps them
-//! ([`keep`]) and for whoever serves the certificate. What has to be done is decided in [`secret`] and [`registration`].
+//! ([`keep`]) and for whoever serves the certificate. What has to be done is decided in [`rotation`] and [`registration`].
 
 use std::sync::Arc;
 
@@ -14,14 +14,21 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use self::registration::Registration;
+use self::rotation::Times;
 use self::secret::Stored;
 use crate::cluster::objects;
 use crate::cluster::watch::{Change, Health, follow, map};
 use crate::webhook::certificate::PemPair;
 
+pub mod issue;
 pub mod keep;
 pub mod registration;
+pub mod rotation;
 pub mod secret;
+
+#[cfg(test)]
+#[path = "certificate/rotation_model_tests.rs"]
+mod rotation_model;
 
 /// Which objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +37,8 @@ pub struct Objects {
     pub secret: String,
     /// Name of the `MutatingWebhookConfiguration`.
     pub registration: String,
+    /// What has to pass before another authority signs, and before the one before is forgotten.
+    pub times: Times,
 }
 
 /// Both objects, as the watches tell of them.

@@ -116,10 +116,16 @@ pub fn start(
     watch(client, &observer, own_namespace, supervisor);
     let writer = Writer::new(client.clone(), leadership.clone(), terms.margin());
     let certificate = config.certificate.as_ref().map(|objects| {
+        let events = Arc::clone(&observer);
         let observer = Arc::new(certificate::Observer::new(own_namespace.clone(), objects.clone()));
         let certificates = metrics.certificates.clone();
-        let keeper =
-            keep::Keeper::new(Arc::clone(&observer), writer.clone(), leadership.clone(), certificates);
+        let keeper = keep::Keeper::new(
+            Arc::clone(&observer),
+            writer.clone(),
+            leadership.clone(),
+            certificates,
+            events,
+        );
         let (of, by) = (Arc::clone(&observer), client.clone());
         supervisor.spawn_until_stop("watching the Secret of the certificate", of.watch_secret(by));
         let (of, by) = (Arc::clone(&observer), client.clone());

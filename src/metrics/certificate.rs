@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::controller::certificate::rotation::Phase;
+
 /// Of an authority and what it signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
@@ -21,7 +23,8 @@ pub enum Certificate {
 }
 
 impl Certificate {
-    const ALL: [Self; 2] = [Self::Authority, Self::Leaf];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Authority, Self::Leaf];
 
     const fn word(self) -> &'static str {
         match self {
@@ -77,6 +80,11 @@ struct CertificateLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProblemLabels {
     problem: &'static str,
 }
@@ -87,6 +95,7 @@ pub struct Certificates {
     ends: Family<CertificateLabels, Gauge>,
     issued: Family<CertificateLabels, Counter>,
     publications: Counter,
+    phases: Family<PhaseLabels, Gauge>,
     problems: Family<ProblemLabels, Gauge>,
 }
 
@@ -110,6 +119,11 @@ impl Certificates {
             self.publications.clone(),
         );
         registry.register(
+            "managed_certificate_rotation",
+            "Where the rotation of the authority is: 1 for this phase, 0 for the others",
+            self.phases.clone(),
+        );
+        registry.register(
             "managed_certificate_problem",
             "Whether this keeps the certificate from being as it should be",
             self.problems.clone(),
@@ -119,6 +133,7 @@ impl Certificates {
             let _ = self.issued.get_or_create_owned(&labels());
             let _ = self.ends.get_or_create_owned(&labels());
         }
+        self.phase(Phase::Settled);
         self.problems(&BTreeMap::new());
     }
 
@@ -127,6 +142,14 @@ impl Certificates {
         for (certificate, end) in [(Certificate::Authority, authority), (Certificate::Leaf, leaf)] {
             let gauge = self.ends.get_or_create_owned(&CertificateLabels { certificate: certificate.word() });
             gauge.set(end.map_or(0, Timestamp::as_second));
+        }
+    }
+
+    /// The rotation is here.
+    pub fn phase(&self, phase: Phase) {
+        for each in Phase::ALL {
+            let gauge = self.phases.get_or_create_owned(&PhaseLabels { phase: each.word() });
+            gauge.set(i64::from(each == phase));
         }
     }
 

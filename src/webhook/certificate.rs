@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Clients whose clock is behind ours still accept a new certificate.
-const CLOCK_SKEW: Duration = Duration::from_hours(1);
+pub const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// Lifetime of an authority's certificate.
 pub const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// Lifetime of a serving certificate.
@@ -54,8 +54,13 @@ pub struct Authority {
 impl Authority {
     /// A new authority.
     pub fn new(now: SystemTime) -> Result<Self, rcgen::Error> {
+        Self::lasting([now - CLOCK_SKEW, now + AUTHORITY_LIFETIME])
+    }
+
+    /// A new authority that begins and ends then.
+    pub fn lasting(life: [SystemTime; 2]) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = params(Vec::new(), "promsidecar CA", now, AUTHORITY_LIFETIME)?;
+        let mut params = params(Vec::new(), "promsidecar CA", life)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem();
@@ -80,7 +85,7 @@ impl Authority {
 
     /// A new serving certificate for these DNS names and addresses, at least one.
     pub fn leaf(&self, names: &[String], now: SystemTime) -> Result<Leaf, rcgen::Error> {
-        let (certificate, key) = self.sign(names, now, LEAF_LIFETIME)?;
+        let (certificate, key) = self.sign(names, [now - CLOCK_SKEW, now + LEAF_LIFETIME])?;
         Ok(Leaf {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
@@ -94,18 +99,18 @@ impl Authority {
         now: SystemTime,
         lifetime: Duration,
     ) -> Result<PemPair, rcgen::Error> {
-        let (certificate, key) = self.sign(names, now, lifetime)?;
+        self.pem_pair_lasting(names, [now - CLOCK_SKEW, now + lifetime])
+    }
+
+    /// A new serving certificate that begins and ends then.
+    pub fn pem_pair_lasting(&self, names: &[String], life: [SystemTime; 2]) -> Result<PemPair, rcgen::Error> {
+        let (certificate, key) = self.sign(names, life)?;
         Ok(PemPair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    fn sign(
-        &self,
-        names: &[String],
-        now: SystemTime,
-        lifetime: Duration,
-    ) -> Result<(Certificate, KeyPair), rcgen::Error> {
+    fn sign(&self, names: &[String], life: [SystemTime; 2]) -> Result<(Certificate, KeyPair), rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = params(names.to_vec(), "promsidecar", now, lifetime)?;
+        let mut params = params(names.to_vec(), "promsidecar", life)?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -117,13 +122,12 @@ impl Authority {
 fn params(
     names: Vec<String>,
     common_name: &str,
-    now: SystemTime,
-    lifetime: Duration,
+    [begin, end]: [SystemTime; 2],
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + lifetime).into();
+    params.not_before = begin.into();
+    params.not_after = end.into();
     Ok(params)
 }

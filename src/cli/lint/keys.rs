@@ -17,6 +17,8 @@ pub(super) enum Holder {
     Template,
     /// A `ConfigMap`.
     ConfigMap,
+    /// A Secret.
+    Secret,
     /// Anything else.
     Other,
 }
@@ -73,6 +75,7 @@ impl Key {
                 Holder::Namespace => "Namespaces",
                 Holder::Template => "templates",
                 Holder::ConfigMap | Holder::Other => "ConfigMaps of ours",
+                Holder::Secret => "the certificate's Secret",
             };
             format!("{} of {holder}", map.field())
         };
@@ -89,10 +92,11 @@ const NAMESPACE_AND_CONFIG_MAP: &[(Holder, Map)] =
     &[(Holder::Namespace, Map::Annotation), (Holder::ConfigMap, Map::Annotation)];
 const CONFIG_MAP: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Annotation)];
 const CONFIG_MAP_LABEL: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Label)];
+const SECRET: &[(Holder, Map)] = &[(Holder::Secret, Map::Annotation)];
 const TEMPLATE: &[(Holder, Map)] = &[(Holder::Template, Map::Annotation)];
 
 /// Every key of ours, as `docs/annotations.md` has them.
-pub(super) const KEYS: [Key; 19] = [
+pub(super) const KEYS: [Key; 21] = [
     Key::read(names::INJECT, POD_AND_NAMESPACE),
     Key::read(names::REQUIRED, POD_AND_NAMESPACE),
     Key::read(names::PORT, POD),
@@ -106,12 +110,14 @@ pub(super) const KEYS: [Key; 19] = [
     Key::read(names::MODE, TEMPLATE),
     Key::read(names::SUPERVISE, TEMPLATE),
     Key::read(names::SELF_MONITOR, TEMPLATE),
+    Key::read(names::ROTATE, SECRET),
     Key::written(names::STATUS, POD),
     Key::written(names::TARGETS, POD),
     Key::written(names::SKIPPED, POD),
     Key::written(names::INJECTED, POD_LABEL),
     Key::written(names::UNUSED_SINCE, CONFIG_MAP),
     Key::written(names::LAST_GOOD, CONFIG_MAP_LABEL),
+    Key::written(names::ROTATED, SECRET),
 ];
 
 /// Names of the community's that are read, beside `param_…`.

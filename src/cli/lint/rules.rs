@@ -392,6 +392,7 @@ fn metadata(object: &Value) -> Vec<Metadata<'_>> {
         ("Namespace", _) => Holder::Namespace,
         (template::KIND, _) => Holder::Template,
         ("ConfigMap", _) => Holder::ConfigMap,
+        ("Secret", _) => Holder::Secret,
         ("Pod", _) => Holder::Pod,
         (_, Some(_)) => Holder::Workload,
         (_, None) => Holder::Other,

@@ -1,7 +1,7 @@
-//! The loop that keeps the certificate: looks, and does what has to be done. IO: randomness, and writes through [`Writer`].
+//! The loop that keeps the certificate: looks, and does what has to be done. IO: clocks, and writes through [`Writer`].
 //!
-//! Input: Secret and registration as they are stored. Output: the Secret written where it cannot go on, the bundles where they do
-//! not let the API server accept what is served. Every replica looks and tells; the one that holds the lease writes.
+//! Input: Secret and registration as they are stored. Output: the Secret written as [`super::rotation`] decides, the bundles where
+//! they do not let the API server accept what is served. Every replica looks and tells; the one that holds the lease writes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +10,27 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Observer;
-use super::registration::{Publication, service_names};
-use super::secret::{self, Content, Judgement, Step, Stored, Why, judge};
+use super::registration::{Publication, Registration, service_names};
+use super::rotation::{Judgement, Seen, Step, Why, judge};
+use super::secret::{self, Stored};
+use super::{Observer, issue};
 use crate::controller::apply::{WriteError, Writer};
 use crate::controller::backoff;
 use crate::controller::lease::Leadership;
+use crate::controller::observe;
 use crate::metrics::certificate::{Certificate, Certificates, Problem};
 use crate::names;
-use crate::webhook::certificate::{Authority, LEAF_LIFETIME};
-use crate::x509;
 
 /// Both are looked at this often, whatever the watches told.
 const RESYNC: Duration = Duration::from_mins(10);
 
-/// Whoever makes a second write necessary.
-const ANYBODY: &str = "anybody";
+/// Who makes a write of the Secret necessary: nobody where it is the next step of what was begun, or asked for.
+const fn provoked(step: &Step) -> &'static str {
+    match step {
+        Step::Switch { .. } | Step::Retire | Step::Prepare { why: Why::Asked, .. } => "",
+        _ => "anybody",
+    }
+}
 
 /// The loop and what it remembers.
 pub struct Keeper {
@@ -33,6 +38,12 @@ pub struct Keeper {
     writer: Writer,
     leadership: Leadership,
     metrics: Certificates,
+    /// Whom Events are told by.
+    events: Arc<observe::Observer>,
+    /// Since when the registration's entries are as they are.
+    registered: Since<(String, i64)>,
+    /// Since when the certificate of the Secret is as it is.
+    kept: Since<Vec<u8>>,
     /// Failures in a row.
     failures: u32,
     /// Of the bundles.
@@ -56,6 +67,11 @@ struct Outcome {
 }
 
 impl Outcome {
+    /// Looks again after this time at the latest.
+    fn wait(&mut self, wait: Duration) {
+        self.later = self.later.into_iter().chain([wait]).min();
+    }
+
     fn written(&mut self, problem: Problem, written: Result<(), WriteError>) -> bool {
         match written {
             Ok(()) => return true,
@@ -79,9 +95,22 @@ impl Keeper {
         writer: Writer,
         leadership: Leadership,
         metrics: Certificates,
+        events: Arc<observe::Observer>,
     ) -> Self {
-        let (failures, pace, secret_pace, told) = Default::default();
-        Self { observer, writer, leadership, metrics, failures, pace, secret_pace, told }
+        let (registered, kept, failures, pace, secret_pace, told) = Default::default();
+        Self {
+            observer,
+            writer,
+            leadership,
+            metrics,
+            events,
+            registered,
+            kept,
+            failures,
+            pace,
+            secret_pace,
+            told,
+        }
     }
 
     /// Runs for ever. Nothing is done before both watches have listed once.
@@ -115,16 +144,25 @@ impl Keeper {
         let mut outcome = Outcome::default();
         let stored = self.observer.secret.borrow().clone();
         let registration = self.observer.registration.borrow().clone();
-        let called = registration.as_ref().and_then(super::Registration::called);
-        let published = registration.as_ref().map(super::Registration::trusted).unwrap_or_default();
-        let judgement = judge(stored.as_ref(), called.as_ref(), &published, now);
-        self.metrics.ends(judgement.authority_end(), judgement.end);
+        let state = registration.as_ref().map(Registration::state);
+        let seen = Seen {
+            stored: stored.as_ref(),
+            registration: registration.as_ref(),
+            registered_for: self.registered.look(state.map(|(uid, generation)| (uid.to_owned(), generation))),
+            kept_for: self.kept.look(stored.as_ref().map(|stored| stored.get(secret::CERTIFICATE).to_vec())),
+            now,
+        };
+        let judgement = judge(&seen, self.observer.objects.times);
+        self.metrics.ends(judgement.authority_end, judgement.end);
+        self.metrics.phase(judgement.phase);
+        outcome.later = judgement.again;
 
+        let called = registration.as_ref().and_then(Registration::called);
         let names = called.map_or_else(|| self.default_names(), |names| names.into_iter().collect());
         self.keep_secret(stored.as_ref(), &judgement, &names, now, &mut outcome).await;
         match registration {
             Some(registration) => {
-                let publication = registration.publish(&judgement.authorities);
+                let publication = registration.publish(&judgement.trusted, judgement.needed);
                 self.publish(publication, &mut outcome).await;
             }
             None => {
@@ -159,22 +197,18 @@ impl Keeper {
         if !self.leadership.is_held() {
             return;
         }
-        let (why, made) = match (&judgement.step, stored) {
-            (Step::Make { why, old }, _) => (why, make(names, &x509::pem(old), now)),
-            (Step::Renew { why, authorities }, Some(stored)) => {
-                let (certificate, key) = secret::authority(stored, authorities);
-                let restored = Authority::restored(&certificate, key);
-                let bundle = x509::pem(authorities);
-                (why, restored.and_then(|authority| renew(&authority, bundle, names, now)))
-            }
-            (Step::Keep | Step::Refuse(_) | Step::Renew { .. }, _) => return,
-        };
-        outcome.later = self.secret_pace.wait(ANYBODY);
-        if outcome.later.is_some() {
+        let made = issue::content(judgement, stored, names, now);
+        if matches!(made, Ok(None)) {
+            return;
+        }
+        let by = provoked(&judgement.step);
+        if let Some(wait) = self.secret_pace.wait(by) {
+            outcome.wait(wait);
             return;
         }
         let content = match made {
-            Ok(content) => content,
+            Ok(Some(content)) => content,
+            Ok(None) => return,
             Err(error) => {
                 outcome.failed = true;
                 outcome.problems.insert(Problem::SecretNotWritten, format!("making a certificate: {error}"));
@@ -187,25 +221,41 @@ impl Keeper {
             Some(_) => self.writer.apply_secret(&object).await,
         };
         if outcome.written(Problem::SecretNotWritten, written) {
-            self.secret_pace.wrote(ANYBODY);
-            self.made(&judgement.step, why, names);
+            self.secret_pace.wrote(by);
+            self.did(&judgement.step, stored, names);
         }
     }
 
-    fn made(&self, step: &Step, why: &Why, names: &[String]) {
-        let authority = matches!(step, Step::Make { .. });
-        if authority {
-            self.metrics.issued(Certificate::Authority);
+    /// Counts and tells what was done.
+    fn did(&self, step: &Step, stored: Option<&Stored>, names: &[String]) {
+        let Observer { own_namespace, objects, .. } = &*self.observer;
+        let (made, why, message): (&[Certificate], _, _) = match step {
+            Step::Keep | Step::Refuse(_) => return,
+            Step::Make(why) => (&Certificate::ALL, Some(why), "authority and certificate made and kept"),
+            Step::Prepare { why, .. } => {
+                let message =
+                    "authority made and kept; it signs once every entry of the registration trusts it";
+                (&[Certificate::Authority], Some(why), message)
+            }
+            Step::Switch { .. } => (
+                &[Certificate::Leaf],
+                None,
+                "certificate made by the next authority and kept; the key before is gone",
+            ),
+            Step::Renew { why, .. } => (&[Certificate::Leaf], Some(why), "certificate made and kept"),
+            Step::Retire => {
+                (&[], None, "authorities of certificates that nobody serves are trusted no longer")
+            }
+        };
+        for made in made {
+            self.metrics.issued(*made);
         }
-        self.metrics.issued(Certificate::Leaf);
-        let what = if authority { "authority and certificate" } else { "certificate" };
-        tracing::info!(
-            secret = self.observer.objects.secret,
-            made = what,
-            %why,
-            names = names.join(", "),
-            "certificate made and kept"
-        );
+        let reason = why.map(ToString::to_string);
+        tracing::info!(secret = objects.secret, why = reason, names = names.join(", "), "{message}");
+        if let Some((stored, why)) = stored.zip(why.filter(|why| why.is_trouble())) {
+            let note = format!("{why}: it is made anew");
+            self.events.events.template(stored.event(own_namespace, &objects.secret, note));
+        }
     }
 
     async fn publish(&mut self, publication: Publication, outcome: &mut Outcome) {
@@ -230,8 +280,9 @@ impl Keeper {
         }
         let by = replaced.into_iter().collect::<Vec<_>>().join(", ");
         let wait = self.pace.wait(&by);
-        outcome.later = outcome.later.into_iter().chain(wait).min();
-        if wait.is_none() {
+        if let Some(wait) = wait {
+            outcome.wait(wait);
+        } else {
             let written = self.writer.apply_bundles(&object).await;
             if outcome.written(Problem::BundleNotWritten, written) {
                 self.pace.wrote(&by);
@@ -264,21 +315,29 @@ impl Keeper {
     }
 }
 
-fn make(names: &[String], old: &str, now: Timestamp) -> Result<Content, rcgen::Error> {
-    let authority = Authority::new(now.into())?;
-    let authorities = format!("{}{old}", authority.pem());
-    renew(&authority, authorities, names, now)
+/// Since when something is as it is, by a clock that does not jump.
+#[derive(Debug)]
+struct Since<T> {
+    seen: Option<(Option<T>, Instant)>,
 }
 
-fn renew(
-    authority: &Authority,
-    authorities: String,
-    names: &[String],
-    now: Timestamp,
-) -> Result<Content, rcgen::Error> {
-    let pair = authority.pem_pair(names, now.into(), LEAF_LIFETIME)?;
-    let (certificate, key) = (pair.certificate, pair.key);
-    Ok(Content { authorities, authority_key: authority.key_pem(), certificate, key })
+impl<T> Default for Since<T> {
+    fn default() -> Self {
+        Self { seen: None }
+    }
+}
+
+impl<T: PartialEq> Since<T> {
+    /// For how long it has been like this, as far as this process saw.
+    fn look(&mut self, now: Option<T>) -> Duration {
+        match &self.seen {
+            Some((before, since)) if *before == now => since.elapsed(),
+            _ => {
+                self.seen = Some((now, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
 }
 
 /// How often something is written: at once where it is missing, ever more rarely where another puts its own in its place.

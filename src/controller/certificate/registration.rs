@@ -3,8 +3,8 @@
 //! Input: the `MutatingWebhookConfiguration` as it is stored, and our authorities. Output: names for the certificate, and the
 //! `caBundle`s to apply, as far as they are needed.
 //!
-//! A bundle is written where it would not let the API server accept what we serve, or where it is ours and out of date. One of
-//! somebody else's that holds our authority is enough, and stays.
+//! A bundle is written where it would not let the API server accept what we serve or are about to, or where it is ours and out
+//! of date. One of somebody else's that holds our authorities is enough, and stays.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,6 +37,8 @@ pub struct Registration {
     name: String,
     uid: String,
     resource_version: String,
+    /// Grows with every change of an entry.
+    generation: i64,
     /// Who was told to write its bundles, and by which annotation.
     injector: Option<(&'static str, &'static str)>,
     entries: Vec<Entry>,
@@ -107,6 +109,7 @@ impl Registration {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            generation: metadata.generation.unwrap_or_default(),
             injector: INJECTORS.into_iter().find(|(key, _)| told(key)),
             entries: object.webhooks.iter().flatten().map(|webhook| entry(webhook, managed)).collect(),
         }
@@ -137,9 +140,27 @@ impl Registration {
         trusted
     }
 
-    /// What has to be done so that the API server trusts `authorities`, whose first signs what is served.
-    pub fn publish(&self, authorities: &[Der]) -> Publication {
-        let Some(signs) = authorities.first() else { return Publication::Current };
+    /// Which state of the entries this is: the same for as long as nobody changes one of them.
+    pub fn state(&self) -> (&str, i64) {
+        (&self.uid, self.generation)
+    }
+
+    /// The entries that do not trust all of these authorities.
+    pub fn lacking(&self, authorities: &[Der]) -> Vec<&str> {
+        let lacks = |entry: &&Entry| {
+            let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
+            authorities.iter().any(|authority| !trusted.contains(authority))
+        };
+        self.entries.iter().filter(lacks).map(|entry| &*entry.name).collect()
+    }
+
+    /// What has to be done so that the API server trusts `authorities`; of these, the first `needed` sign what is served, or are
+    /// about to. While there is none nothing is done.
+    pub fn publish(&self, authorities: &[Der], needed: usize) -> Publication {
+        let needed = authorities.get(..needed).unwrap_or_default();
+        if needed.is_empty() {
+            return Publication::Current;
+        }
         let set = |all: &[Der]| all.iter().map(|der| der.to_vec()).collect::<BTreeSet<_>>();
         let wanted = set(authorities);
         let (mut entries, mut replaced, mut applied) = (0, BTreeSet::new(), Vec::new());
@@ -147,7 +168,8 @@ impl Registration {
         for entry in &self.entries {
             let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
             let current = set(&trusted) == wanted;
-            if !entry.is_ours() && !current && trusted.contains(signs) {
+            let enough = needed.iter().all(|authority| trusted.contains(authority));
+            if !entry.is_ours() && !current && enough {
                 continue;
             }
             // What we leave out of an apply would be taken away.

@@ -71,13 +71,13 @@ fn apply(webhooks: &[Value], entries: usize, replaced: &[&str]) -> Publication {
 fn every_entry_without_a_bundle_gets_ours_and_nothing_else_is_touched() {
     let ours = [authority()];
     let fresh = registration([None, None], &json!({}));
-    assert_eq!(fresh.publish(&ours), apply(&[entry(ONE, &ours), entry(TWO, &ours)], 2, &[]));
+    assert_eq!(fresh.publish(&ours, 1), apply(&[entry(ONE, &ours), entry(TWO, &ours)], 2, &[]));
     // Nothing is published of which nothing is served.
-    assert_eq!(fresh.publish(&[]), Publication::Current);
+    assert_eq!(fresh.publish(&[], 1), Publication::Current);
     let half = registration([Some((bundle(&ours), FIELD_MANAGER)), None], &json!({}));
-    assert_eq!(half.publish(&ours), apply(&[entry(ONE, &ours), entry(TWO, &ours)], 1, &[]));
+    assert_eq!(half.publish(&ours, 1), apply(&[entry(ONE, &ours), entry(TWO, &ours)], 1, &[]));
     let whole = [Some((bundle(&ours), FIELD_MANAGER)), Some((bundle(&ours), FIELD_MANAGER))];
-    assert_eq!(registration(whole, &json!({})).publish(&ours), Publication::Current);
+    assert_eq!(registration(whole, &json!({})).publish(&ours, 1), Publication::Current);
 }
 
 #[test]
@@ -85,25 +85,53 @@ fn a_bundle_of_somebody_else_stays_if_it_holds_our_authority_and_is_replaced_if_
     let (ours, theirs) = (authority(), authority());
     let both = bundle(&[theirs.clone(), ours.clone()]);
     let enough = registration([Some((both.clone(), "kubectl")), Some((both.clone(), "kubectl"))], &json!({}));
-    assert_eq!(enough.publish(std::slice::from_ref(&ours)), Publication::Current);
+    assert_eq!(enough.publish(std::slice::from_ref(&ours), 1), Publication::Current);
 
     let wrong = Some((bundle(std::slice::from_ref(&theirs)), "kubectl-edit"));
     let mixed = registration([Some((both.clone(), "kubectl")), wrong], &json!({}));
-    let published = mixed.publish(std::slice::from_ref(&ours));
+    let published = mixed.publish(std::slice::from_ref(&ours), 1);
     assert_eq!(published, apply(&[entry(TWO, std::slice::from_ref(&ours))], 1, &["kubectl-edit"]));
 
     // What is no bundle, and nobody says whose.
     let mut broken = registration([Some((both.clone(), "kubectl")), None], &json!({}));
     broken.entries[1].bundle = b"no PEM".to_vec();
-    let published = broken.publish(std::slice::from_ref(&ours));
+    let published = broken.publish(std::slice::from_ref(&ours), 1);
     assert_eq!(published, apply(&[entry(TWO, std::slice::from_ref(&ours))], 1, &["somebody"]));
 
     // One of ours that is out of date.
     let dated = registration([Some((both, FIELD_MANAGER)), None], &json!({}));
     let now = [ours];
-    assert_eq!(dated.publish(&now), apply(&[entry(ONE, &now), entry(TWO, &now)], 2, &[FIELD_MANAGER]));
+    assert_eq!(dated.publish(&now, 1), apply(&[entry(ONE, &now), entry(TWO, &now)], 2, &[FIELD_MANAGER]));
     assert_eq!(dated.trusted().len(), 2);
     assert_eq!(enough.trusted().len(), 2, "whoever wrote it");
+}
+
+#[test]
+fn every_entry_has_to_trust_the_next_authority_as_well() {
+    let (signs, next) = (authority(), authority());
+    let one = Some((bundle(std::slice::from_ref(&signs)), "kubectl"));
+    let both = Some((bundle(&[next.clone(), signs.clone(), authority()]), "kubectl"));
+    let half = registration([one.clone(), both.clone()], &json!({}));
+    assert_eq!(half.lacking(&[signs.clone(), next.clone()]), [ONE]);
+    assert_eq!(half.lacking(std::slice::from_ref(&signs)), [""; 0]);
+    let wanted = [signs, next];
+    let published = half.publish(&wanted, 2);
+    assert_eq!(published, apply(&[entry(ONE, &wanted)], 1, &["kubectl"]));
+    // One before is not for others to trust.
+    assert_eq!(half.publish(&wanted, 1), Publication::Current);
+    assert_eq!(half.publish(&wanted, 0), Publication::Current);
+    let whole = registration([both.clone(), both], &json!({}));
+    assert_eq!((whole.publish(&wanted, 2), whole.lacking(&wanted)), (Publication::Current, vec![]));
+    let nothing = registration([None, one], &json!({}));
+    assert_eq!(nothing.lacking(&wanted), [ONE, TWO]);
+}
+
+#[test]
+fn a_state_of_the_entries_has_a_number() {
+    let mut object = registration([None, None], &json!({}));
+    assert_eq!(object.state(), ("u", 0));
+    object.generation = 3;
+    assert_eq!(object.state(), ("u", 3));
 }
 
 #[test]
@@ -117,7 +145,7 @@ fn where_somebody_else_is_told_to_write_the_bundle_it_is_left_to_him() {
     ] {
         for present in [None, Some((theirs.clone(), "cert-manager-cainjector"))] {
             let told = registration([present.clone(), present], &json!({(annotation): "x"}));
-            let published = told.publish(&ours);
+            let published = told.publish(&ours, 1);
             assert!(
                 matches!(published, Publication::Left { annotation: by, .. } if by == annotation),
                 "{published:?}"
@@ -127,7 +155,7 @@ fn where_somebody_else_is_told_to_write_the_bundle_it_is_left_to_him() {
     // It may even write ours.
     let same = Some((bundle(&ours), "cert-manager-cainjector"));
     let told = registration([same.clone(), same], &json!({"cert-manager.io/inject-ca-from": "own/hook"}));
-    assert_eq!(told.publish(&ours), Publication::Current);
+    assert_eq!(told.publish(&ours, 1), Publication::Current);
 }
 
 #[test]

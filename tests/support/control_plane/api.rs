@@ -53,6 +53,15 @@ impl Api {
         reply.body
     }
 
+    /// What is at a path, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let mut client = Client::new(self.stream().await.unwrap()).await;
+        let authorization = format!("authorization: Bearer {}", self.token);
+        let response = client.send("GET", path, &[&authorization], &[]).await;
+        assert_eq!(response.status(), 200, "{path}");
+        String::from_utf8(response.body().to_vec()).unwrap()
+    }
+
     /// The items of a list.
     pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
         self.get(path).await["items"].as_array().expect("a list has items").clone()
