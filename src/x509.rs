@@ -76,6 +76,11 @@ pub fn life(certificate: &Der) -> Result<(Timestamp, Timestamp), String> {
     parse(certificate).map(|parsed| validity(&parsed))
 }
 
+/// When a certificate ends.
+pub fn end(certificate: &Der) -> Result<Timestamp, String> {
+    life(certificate).map(|(_, end)| end)
+}
+
 /// The DNS names and addresses that a certificate is for, in its order.
 pub fn names(certificate: &Der) -> Result<Vec<String>, String> {
     let parsed = parse(certificate)?;
