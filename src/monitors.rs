@@ -5,6 +5,7 @@
 //! that are left out. Rules: prometheus-operator `pkg/prometheus` (`generatePodMonitorConfig`,
 //! `generateServiceMonitorConfig`, `checkPodMonitor`, `checkServiceMonitor`).
 
+pub mod any;
 pub mod api;
 pub mod checks;
 pub mod collect;

@@ -8,10 +8,12 @@ mod control_plane;
 mod kustomize;
 mod support;
 
+use control_plane::controller::monitors_of;
 use control_plane::definitions::agents;
 use control_plane::https::until;
 use control_plane::{ControlPlane, Printed};
 use kustomize::folder;
+use promsidecar::monitors::object::Kind;
 use serde_json::{Value, json};
 
 #[track_caller]
@@ -57,10 +59,13 @@ fn lost(part: &Value, whole: &Value, path: &str, found: &mut Vec<String>) {
 const DEFINITION: &str =
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/prometheusagents.monitoring.coreos.com";
 
-const MONITORS: &str = "/apis/monitoring.coreos.com/v1/namespaces/default/podmonitors";
+/// Path of a monitor of a kind.
+fn monitor_path(kind: Kind) -> String {
+    format!("{}/web", monitors_of(kind, "default"))
+}
 
 /// A monitor with much of what upstream knows, and what the controller writes into its status.
-fn monitor() -> Value {
+fn monitor(kind: Kind) -> Value {
     let condition = json!({
         "type": "Accepted", "status": "False", "reason": "InvalidConfiguration", "message": "too slow",
         "observedGeneration": 1, "lastTransitionTime": "2026-01-02T03:04:05Z",
@@ -78,21 +83,31 @@ fn monitor() -> Value {
         "metricRelabelings": [{"action": "labeldrop", "regex": "b"}],
         "proxyConnectHeader": {"a": [{"name": "s", "key": "k"}]},
     });
-    json!({
+    let mut monitor = json!({
         "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PodMonitor",
+        "kind": kind.word(),
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {
             "selector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
             "selectorMechanism": "RoleSelector",
             "namespaceSelector": {"matchNames": ["a"]},
             "attachMetadata": {"node": true},
-            "podMetricsEndpoints": [endpoint, {"targetPort": 8080}, {"targetPort": "web", "portNumber": 81}],
             "nativeHistogramMinBucketFactor": "1.5",
             "bodySizeLimit": "5MB",
         },
         "status": {"bindings": [binding]},
-    })
+    });
+    let more = match kind {
+        Kind::Pod => json!({
+            "podMetricsEndpoints": [endpoint, {"targetPort": 8080}, {"targetPort": "web", "portNumber": 81}],
+        }),
+        Kind::Service => json!({
+            "endpoints": [endpoint, {"targetPort": 8080, "bearerTokenFile": "/token"}],
+            "targetLabels": ["team"], "serviceDiscoveryRole": "EndpointSlice",
+        }),
+    };
+    monitor["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    monitor
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,18 +167,21 @@ async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over
     wrong["spec"]["paused"] = json!("yes");
     assert_eq!(plane.api.send("POST", &agents("default"), &wrong).await.status, 422);
 
-    let monitor = monitor();
-    plane.api.create(MONITORS, &monitor).await;
-    let monitor_path = format!("{MONITORS}/web");
-    let told = json!({"status": monitor["status"]});
-    let told = plane.api.send("PATCH", &format!("{monitor_path}/status"), &told).await;
-    assert_eq!(told.status, 200, "{}", told.body);
-    let stored_monitor = plane.api.get(&monitor_path).await;
-    assert_eq!([&stored_monitor["spec"], &stored_monitor["status"]], [&monitor["spec"], &monitor["status"]]);
+    let mut stored_monitors = Vec::new();
+    for kind in Kind::ALL {
+        let (monitor, path) = (monitor(kind), monitor_path(kind));
+        plane.api.create(&monitors_of(kind, "default"), &monitor).await;
+        let told = json!({"status": monitor["status"]});
+        let told = plane.api.send("PATCH", &format!("{path}/status"), &told).await;
+        assert_eq!(told.status, 200, "{}", told.body);
+        let stored = plane.api.get(&path).await;
+        assert_eq!([&stored["spec"], &stored["status"]], [&monitor["spec"], &monitor["status"]]);
+        stored_monitors.push((kind, path, stored));
+    }
 
     // Over ours, as their users install it.
     let module = support::oracle::module("github.com/prometheus-operator/prometheus-operator");
-    for kind in ["podmonitors", "prometheusagents"] {
+    for kind in ["podmonitors", "prometheusagents", "servicemonitors"] {
         let upstream = format!("example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml");
         let upstream = module.join(upstream);
         let apply = ["apply", "--server-side", "--force-conflicts", "-f", upstream.to_str().unwrap()];
@@ -183,18 +201,20 @@ async fn our_definition_keeps_everything_and_prometheus_operators_own_takes_over
     );
     let mut found = Vec::new();
     lost(&stored, &plane.api.get(&path).await, "", &mut found);
-    until("upstream's definition of monitors is in force", || async {
-        let refused = json!({"spec": {"podMetricsEndpoints": [{"scheme": "gopher"}]}});
-        let dry = format!("{monitor_path}?dryRun=All");
-        plane.api.send("PATCH", &dry, &refused).await.status == 422
-    })
-    .await;
-    lost(&stored_monitor, &plane.api.get(&monitor_path).await, "", &mut found);
+    for (kind, path, stored) in &stored_monitors {
+        until(&format!("upstream's definition of {kind} is in force"), || async {
+            let endpoints = if *kind == Kind::Pod { "podMetricsEndpoints" } else { "endpoints" };
+            let refused = json!({"spec": {(endpoints): [{"scheme": "gopher"}]}});
+            plane.api.send("PATCH", &format!("{path}?dryRun=All"), &refused).await.status == 422
+        })
+        .await;
+        lost(stored, &plane.api.get(path).await, "", &mut found);
+    }
     assert_eq!(found, [""; 0]);
     // They are valid there too.
     let label = json!({"metadata": {"labels": {"touched": "true"}}});
-    for path in [&path, &monitor_path] {
-        let touched = plane.api.send("PATCH", path, &label).await;
+    for path in [path].into_iter().chain(stored_monitors.into_iter().map(|(_, path, _)| path)) {
+        let touched = plane.api.send("PATCH", &path, &label).await;
         assert_eq!(touched.status, 200, "{}", touched.body);
     }
 

@@ -109,8 +109,7 @@ async fn watches_that_expire_are_begun_anew_and_nothing_is_missed() {
     }
     conditions(&plane, &one, GOOD).await;
     let expired = faults.log().into_iter().filter(|(_, fault)| *fault == Fault::Expired).count();
-    let kinds =
-        "templates, monitors, namespaces, ConfigMaps, last good versions, pods, the Secret, the registration";
+    let kinds = "templates, PodMonitors, ServiceMonitors, Services, namespaces, ConfigMaps, last good versions, pods, the Secret, the registration";
     assert_eq!(expired, kinds.split(", ").count(), "{kinds}");
 }
 

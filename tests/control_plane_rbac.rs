@@ -183,18 +183,21 @@ async fn drive(plane: &ControlPlane, webhook: &Program, ca: &str) {
     edit(json!({"version": null})).await;
     reason(plane, &one, "Published").await;
 
-    // A monitor of pods that it selects.
-    edit(json!({"podMonitorSelector": {}})).await;
-    let monitor = json!({
-        "apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "web"},
-        "spec": {"selector": {}, "podMetricsEndpoints": [{"port": "web"}]},
-    });
-    let monitors = "/apis/monitoring.coreos.com/v1/namespaces/shop/podmonitors";
-    plane.api.create(monitors, &monitor).await;
-    until("the monitor names the template", || async {
-        plane.api.get(&format!("{monitors}/web")).await["status"]["bindings"][0]["name"] == "one"
-    })
-    .await;
+    // Monitors that it selects.
+    edit(json!({"podMonitorSelector": {}, "serviceMonitorSelector": {}})).await;
+    for (kind, endpoints) in [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")] {
+        let monitor = json!({
+            "apiVersion": "monitoring.coreos.com/v1", "kind": kind, "metadata": {"name": "web"},
+            "spec": {"selector": {}, (endpoints): [{"port": "web"}]},
+        });
+        let monitors =
+            format!("/apis/monitoring.coreos.com/v1/namespaces/shop/{}s", kind.to_ascii_lowercase());
+        plane.api.create(&monitors, &monitor).await;
+        until(&format!("the {kind} names the template"), || async {
+            plane.api.get(&format!("{monitors}/web")).await["status"]["bindings"][0]["name"] == "one"
+        })
+        .await;
+    }
 
     // A pod of another namespace is injected and brings its configuration.
     plane.api.create_namespace(&namespace("pods", None)).await;

@@ -120,7 +120,7 @@ async fn it_waits_for_the_definitions_and_serves_from_its_last_state_while_the_a
     wire.cut();
     until("every source is stale", || async {
         let staleness = staleness(&program).await;
-        staleness.len() == 5
+        staleness.len() == 6
             && staleness.iter().all(|(source, seconds)| source.contains("version") || *seconds > 0.0)
     })
     .await;

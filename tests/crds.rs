@@ -1,4 +1,4 @@
-//! The definitions of templates and pod monitors for clusters without prometheus-operator, made from the structs that read them.
+//! The definitions of templates and monitors for clusters without prometheus-operator, made from the structs that read them.
 //!
 //! Serde itself is asked what each struct reads: [`Probe`] answers every question with an empty value and writes down what
 //! was asked. `make golden` writes the file.
@@ -11,7 +11,8 @@ use std::fmt;
 use std::path::Path;
 
 use promsidecar::monitors::api::PodMonitorSpec;
-use promsidecar::monitors::podmonitor;
+use promsidecar::monitors::object::{self, Kind, Spec};
+use promsidecar::monitors::servicemonitor::ServiceMonitorSpec;
 use promsidecar::template::api::PrometheusAgentSpec;
 use promsidecar::template::{API_VERSION, KIND};
 use serde::de::value::{Error, StrDeserializer};
@@ -296,19 +297,26 @@ fn templates() -> Value {
     definition
 }
 
-/// The definition of pod monitors.
-fn monitors() -> Value {
-    let mut spec = schema::<PodMonitorSpec>();
-    spec["description"] = json!(
-        "What is scraped of pods, as prometheus-operator defines it. Fields that are not listed are kept; \
-         docs/monitors.md says what becomes of each."
-    );
-    definition(
-        (podmonitor::API_VERSION, podmonitor::KIND),
-        ["podmonitors", "podmonitor", "pmon"],
-        "What agents scrape of the pods that they are beside.",
-        (&spec, &bindings()),
-    )
+/// The definition of a kind of monitors.
+fn monitors<S: Spec>() -> Value {
+    let mut spec = schema::<S>();
+    let (what, description, names) = match S::KIND {
+        Kind::Pod => (
+            "What is scraped of pods",
+            "What agents scrape of the pods that they are beside.",
+            ["podmonitors", "podmonitor", "pmon"],
+        ),
+        Kind::Service => (
+            "What is scraped of the pods of Services",
+            "What agents scrape of the pods that they are beside, by their Services.",
+            ["servicemonitors", "servicemonitor", "smon"],
+        ),
+    };
+    spec["description"] = json!(format!(
+        "{what}, as prometheus-operator defines it. Fields that are not listed are kept; docs/monitors.md says what \
+         becomes of each."
+    ));
+    definition((object::API_VERSION, S::KIND.word()), names, description, (&spec, &bindings()))
 }
 
 /// A definition; `names` are plural, singular and short.
@@ -381,7 +389,8 @@ fn the_definitions_are_what_the_structs_read() {
     let mut wrong = Vec::new();
     for (name, source, definition) in [
         ("prometheusagents", "src/template/api", templates()),
-        ("podmonitors", "src/monitors/api.rs", monitors()),
+        ("podmonitors", "src/monitors/api.rs", monitors::<PodMonitorSpec>()),
+        ("servicemonitors", "src/monitors/servicemonitor.rs", monitors::<ServiceMonitorSpec>()),
     ] {
         let text = format!(
             "# For clusters without prometheus-operator, whose own definition of the kind is never replaced by this one: see\n\
@@ -402,7 +411,14 @@ fn every_object_below_spec_and_status_keeps_what_it_does_not_know() {
     };
     for (definition, looked_at) in [
         (templates(), ["spec.remoteWrite[].oauth2.tlsConfig.ca.secret", "status.conditions[]"]),
-        (monitors(), ["spec.podMetricsEndpoints[].oauth2.clientId", "status.bindings[].conditions[]"]),
+        (
+            monitors::<PodMonitorSpec>(),
+            ["spec.podMetricsEndpoints[].oauth2.clientId", "status.bindings[].conditions[]"],
+        ),
+        (
+            monitors::<ServiceMonitorSpec>(),
+            ["spec.endpoints[].oauth2.clientId", "status.bindings[].conditions[]"],
+        ),
     ] {
         let properties = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
         let mut found = Vec::new();
@@ -419,5 +435,6 @@ fn every_object_below_spec_and_status_keeps_what_it_does_not_know() {
     }
     let owned = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(names(&templates()), owned(fields::<PrometheusAgentSpec>()));
-    assert_eq!(names(&monitors()), owned(fields::<PodMonitorSpec>()));
+    assert_eq!(names(&monitors::<PodMonitorSpec>()), owned(fields::<PodMonitorSpec>()));
+    assert_eq!(names(&monitors::<ServiceMonitorSpec>()), owned(fields::<ServiceMonitorSpec>()));
 }

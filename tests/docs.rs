@@ -163,8 +163,7 @@ fn template_fields() -> String {
          `promsidecar validate`, never rejected: only what would change the pod's security or stop the agent is a violation.\n\n\
          - *honoured*: it does what it does upstream, in the form that a sidecar needs.\n\
          - *modified*: it does most of that, with the difference given.\n\
-         - *ignored*: it has no effect, for the reason given.\n\
-         - *not yet*: it has no effect in this version.\n\n\
+         - *ignored*: it has no effect, for the reason given.\n\n\
          This file is made from the table in `src/template/api/fields.rs`; `make golden` writes it.\n\n\
          | field | verdict | what differs |\n\
          | --- | --- | --- |\n",
@@ -174,7 +173,6 @@ fn template_fields() -> String {
             Verdict::Honoured => ("honoured", ""),
             Verdict::Modified(how) => ("modified", how),
             Verdict::Ignored(why) => ("ignored", why),
-            Verdict::NotYet(why) => ("not yet", why),
         };
         writeln!(out, "| `{}` | {verdict} | {why} |", field.name).expect("a string takes every write");
     }

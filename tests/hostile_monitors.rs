@@ -28,7 +28,10 @@ fn select(spec: Value) -> (Selection, String) {
     let agent = agent_of(&template());
     let good = monitor("shop", "good", json!({}), one(&json!([{"port": "web"}])));
     let selection = monitors_of(&[good, monitor("shop", "m", json!({}), spec)]).select(&agent, "shop");
-    assert!(selection.taken.iter().any(|taken| taken.id.name == "good"), "the good one is used all the same");
+    assert!(
+        selection.taken.iter().any(|taken| taken.monitor.id.name == "good"),
+        "the good one is used all the same"
+    );
     let config = render::render(&agent, "shop", &selection);
     (selection, config)
 }

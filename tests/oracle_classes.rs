@@ -212,7 +212,7 @@ fn a_class_that_cannot_be_used_costs_the_monitors_of_it_and_no_others() {
     };
     let monitors = [of("a", json!("mesh")), of("b", json!("plain")), of("c", Value::Null)];
     let selection = monitors_of(&monitors).select(&agent_of(&template), "shop");
-    let taken: Vec<_> = selection.taken.iter().map(|taken| taken.id.to_string()).collect();
+    let taken: Vec<_> = selection.taken.iter().map(|taken| taken.monitor.id.to_string()).collect();
     assert_eq!(taken, ["shop/b", "shop/c"]);
     let told: Vec<_> = selection.rejected[0].violations.iter().map(Violation::to_string).collect();
     let expected = "spec.scrapeClass: \"mesh\": is a scrape class of the template, which agents cannot use: \

@@ -132,9 +132,9 @@ fn each_field_alone_does_what_it_does_upstream() {
                 None if name == "scrapeNativeHistograms" => {
                     let knows = !["v3.0.1", "v3.5.2"].contains(&version);
                     assert_eq!(plain.jobs != with.jobs, knows, "{name} {version}");
-                    assert_eq!(with.by_service.taken[0].ignored.is_empty(), knows, "{name} {version}");
+                    assert_eq!(with.taken[0].ignored.is_empty(), knows, "{name} {version}");
                 }
-                None => assert_eq!(with.by_service.rejected.len(), 1, "{name} {version}"),
+                None => assert_eq!(with.rejected.len(), 1, "{name} {version}"),
             }
         }
     }

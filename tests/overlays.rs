@@ -121,7 +121,7 @@ fn every_overlay_is_the_base_and_what_it_says() {
 #[test]
 fn the_definitions_are_a_folder_of_their_own() {
     let found = identities(&build(&folder("crds")));
-    let names = ["podmonitors", "prometheusagents"];
+    let names = ["podmonitors", "prometheusagents", "servicemonitors"];
     let expected = names.map(|name| format!("CustomResourceDefinition/{name}.monitoring.coreos.com"));
     assert_eq!(found, expected.into());
 }

@@ -69,7 +69,8 @@ fn writes(template: &mut Value, dice: &mut Dice) {
 /// out those whose Secrets are absent.
 fn taken(template: &Value, monitors: &[Value], agent: &Agent, namespace: &str) -> (Vec<Value>, String) {
     let selection = monitors_of(monitors).select(agent, namespace);
-    let ours: BTreeSet<_> = selection.taken.iter().map(|taken| format!("PodMonitor/{}", taken.id)).collect();
+    let ours: BTreeSet<_> =
+        selection.taken.iter().map(|taken| format!("PodMonitor/{}", taken.monitor.id)).collect();
     let taken: Vec<_> = monitors.iter().filter(|monitor| ours.contains(&key(monitor))).cloned().collect();
     // Prometheus takes no class's authorization beside another way to authenticate.
     let generated = upstream(&classes::without_authorization(template), &taken);
@@ -233,7 +234,8 @@ impl Case<'_> {
         let class = classes::of(self.template, spec);
         let at = |path: &str| path.to_owned() + ".";
         let place = at(&format!("spec.podMetricsEndpoints[{endpoint}]"));
-        let is_it = |taken: &&Taken| format!("PodMonitor/{}", taken.id) == key(&self.monitors[monitor]);
+        let is_it =
+            |taken: &&Taken| format!("PodMonitor/{}", taken.monitor.id) == key(&self.monitors[monitor]);
         let taken = self.selection.taken.iter().find(is_it).expect("it is taken");
         let by_monitor = taken.warnings.iter().any(|warning| warning.path.starts_with(&place));
         let classes = self.template["spec"]["scrapeClasses"].as_array().into_iter().flatten();

@@ -62,7 +62,7 @@ struct Counts {
 fn taken(cluster: &Cluster, agent: &Agent, namespace: &str) -> (Vec<Value>, String) {
     let everything = [&cluster.monitors[..], &cluster.services].concat();
     let selection = monitors_of(&everything).select(agent, namespace);
-    let ours = selection.by_service.taken.iter().map(|taken| format!("ServiceMonitor/{}", taken.id));
+    let ours = selection.taken.iter().map(|taken| format!("ServiceMonitor/{}", taken.monitor.id));
     let ours: BTreeSet<_> = ours.collect();
     let taken: Vec<_> =
         cluster.monitors.iter().filter(|monitor| ours.contains(&key(monitor))).cloned().collect();
@@ -179,7 +179,7 @@ fn in_namespace(cluster: &Cluster, namespace: &str, dice: &mut Dice, counts: &mu
     }
     let objects = [&monitors[..], &cluster.services].concat();
     let selection = monitors_of(&objects).select(&agent, namespace);
-    counts.refused += selection.by_service.refused.len();
+    counts.refused += selection.refused.len();
     let ours = render::render(&agent, namespace, &selection);
     let catalog = catalog(&cluster.template, &objects);
     counts.configurations += 2;
@@ -289,8 +289,8 @@ impl Case<'_> {
         let spec = &monitor["spec"];
         let class = classes::of(&self.cluster.template, spec);
         let place = format!("spec.endpoints[{endpoint}].");
-        let is_it = |taken: &&Taken| format!("ServiceMonitor/{}", taken.id) == key(monitor);
-        let taken = self.selection.by_service.taken.iter().find(is_it).expect("it is taken");
+        let is_it = |taken: &&Taken| format!("ServiceMonitor/{}", taken.monitor.id) == key(monitor);
+        let taken = self.selection.taken.iter().find(is_it).expect("it is taken");
         let by_monitor = taken.warnings.iter().any(|warning| warning.path.starts_with(&place));
         let classes = self.cluster.template["spec"]["scrapeClasses"].as_array().into_iter().flatten();
         let position = classes.into_iter().position(|other| *other == class);

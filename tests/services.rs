@@ -244,8 +244,8 @@ fn many_services_have_room_up_to_what_a_config_map_holds() {
     let template = agent_of(&agent(json!({"serviceMonitorSelector": {}})));
     let selection = monitors_of(&objects).select(&template, "shop");
     assert_eq!(selection.jobs.len(), 100);
-    let [rejected] = &selection.by_service.rejected[..] else { unreachable!("{:?}", selection.notes()) };
-    assert_eq!(rejected.id.to_string(), "shop/large");
+    let [rejected] = &selection.rejected[..] else { unreachable!("{:?}", selection.notes()) };
+    assert_eq!(rejected.monitor.id.to_string(), "shop/large");
     let why = rejected.violations[0].to_string();
     assert!(why.starts_with("spec.endpoints: makes the configuration larger"), "{why}");
     assert!(render::render(&template, "shop", &selection).len() < render::MAX_BYTES);

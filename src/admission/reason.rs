@@ -172,7 +172,7 @@ pub const TABLE: [Row; 19] = [
         event: "NothingToScrape",
         meaning: "neither the template nor the pod says what to scrape",
         cause: "the template selects no monitors and the pod has no usable port hint",
-        fix: "annotate the pod with sidecar.prometheus.io/port (a number or a port's name), or set podMonitorSelector in the template",
+        fix: "annotate the pod with sidecar.prometheus.io/port (a number or a port's name), or set podMonitorSelector or serviceMonitorSelector in the template",
     },
     Row {
         reason: Reason::NameTaken,

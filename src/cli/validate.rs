@@ -13,6 +13,7 @@ use super::output::{self, Format, OutputArgs};
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
 use super::templates::{self, Judged, Manifests};
+use crate::monitors::object::Kind;
 use crate::monitors::selection::{Monitors, Refused, Rejected, Selection, Taken};
 use crate::template::agent::Agent;
 use crate::template::violation::Violation;
@@ -50,7 +51,8 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let bad = judged.iter().any(|(selection, judged)| judged.outcome.is_err() || selection.has_rejected());
+    let bad =
+        judged.iter().any(|(selection, judged)| judged.outcome.is_err() || !selection.rejected.is_empty());
     Ok(ExitCode::from(u8::from(bad || !unusable.is_empty())))
 }
 
@@ -121,25 +123,31 @@ fn to_json((selection, judged): &(Selection, Judged)) -> Value {
         Ok(agent) => (Vec::new(), ignored(agent), warnings(agent)),
         Err(violations) => (violations.iter().map(violation).collect(), Vec::new(), Vec::new()),
     };
-    let rejected = |Rejected { id, violations }: &Rejected| {
-        let violations: Vec<_> = violations.iter().map(violation).collect();
-        json!({"monitor": id.to_string(), "violations": violations})
+    let rejected = |kind: Kind| -> Vec<Value> {
+        let of_kind = selection.rejected.iter().filter(|rejected| rejected.monitor.kind == kind);
+        let written = of_kind.map(|Rejected { monitor, violations }| {
+            let violations: Vec<_> = violations.iter().map(violation).collect();
+            json!({"monitor": monitor.id.to_string(), "violations": violations})
+        });
+        written.collect()
     };
-    let taken = |taken: &[Taken]| taken.iter().map(|taken| taken.id.to_string()).collect::<Vec<_>>();
-    let by_service = &selection.by_service;
-    let refused = |Refused { monitor, service, why }: &Refused| json!({"monitor": monitor.to_string(), "service": service.to_string(), "why": why.to_string()});
+    let taken = |kind: Kind| -> Vec<String> {
+        let of_kind = selection.taken.iter().filter(|taken| taken.monitor.kind == kind);
+        of_kind.map(|Taken { monitor, .. }| monitor.id.to_string()).collect()
+    };
+    let refused = |Refused { monitor, service, why }: &Refused| json!({"monitor": monitor.id.to_string(), "service": service.to_string(), "why": why.to_string()});
     json!({
         "file": file,
         "document": document,
         "podMonitors": {
-            "taken": taken(&selection.taken),
-            "rejected": selection.rejected.iter().map(rejected).collect::<Vec<_>>(),
+            "taken": taken(Kind::Pod),
+            "rejected": rejected(Kind::Pod),
             "notes": selection.notes(),
         },
         "serviceMonitors": {
-            "taken": taken(&by_service.taken),
-            "rejected": by_service.rejected.iter().map(rejected).collect::<Vec<_>>(),
-            "refused": by_service.refused.iter().map(refused).collect::<Vec<_>>(),
+            "taken": taken(Kind::Service),
+            "rejected": rejected(Kind::Service),
+            "refused": selection.refused.iter().map(refused).collect::<Vec<_>>(),
         },
         "template": template.id.to_string(),
         "claimed": template.claimed,

@@ -1,9 +1,10 @@
 //! The kinds of objects that are followed, and what is kept of each.
 //!
-//! Input: objects as the API server sends them. Output: templates as JSON, monitors and namespaces as far as they are read.
+//! Input: objects as the API server sends them. Output: templates as JSON; monitors, Services and namespaces as far as they
+//! are read.
 
 use futures_util::{Stream, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace};
 use kube::api::{ApiResource, DynamicObject, TypeMeta};
 use kube::core::{GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
@@ -12,7 +13,9 @@ use serde_json::Value;
 
 use super::watch::map;
 use crate::admission::catalog::NamespaceMeta;
-use crate::monitors::podmonitor::{self, MonitorId, PodMonitor};
+use crate::monitors::any::AnyMonitor;
+use crate::monitors::object::{self, Kind, MonitorId, MonitorKey};
+use crate::monitors::service::Service;
 use crate::names;
 use crate::store::{inventory, last_good};
 use crate::template::agent::TemplateId;
@@ -26,9 +29,9 @@ pub fn templates() -> ApiResource {
     resource(API_VERSION, KIND)
 }
 
-/// The kind of pod monitors.
-pub fn pod_monitors() -> ApiResource {
-    resource(podmonitor::API_VERSION, podmonitor::KIND)
+/// A kind of monitors.
+pub fn monitors(kind: Kind) -> ApiResource {
+    resource(object::API_VERSION, kind.word())
 }
 
 fn resource(api_version: &str, kind: &str) -> ApiResource {
@@ -53,20 +56,37 @@ pub fn watch_templates(
         .map_ok(|event| map(event, |object| (template_id(&object), to_json(object, API_VERSION, KIND))))
 }
 
-/// A pod monitor, or why it cannot be read.
-pub type FoundMonitor = (MonitorId, Result<PodMonitor, podmonitor::ReadError>);
+/// A monitor, or why it cannot be read.
+pub type FoundMonitor = (MonitorKey, Result<AnyMonitor, object::ReadError>);
 
-/// A watch of the pod monitors of all namespaces.
-pub fn watch_pod_monitors(
+/// A watch of the monitors of a kind, of all namespaces.
+pub fn watch_monitors(
     client: &Client,
+    kind: Kind,
 ) -> impl Stream<Item = watcher::Result<Event<FoundMonitor>>> + use<> {
-    let monitors = Api::<DynamicObject>::all_with(client.clone(), &pod_monitors());
-    watcher::watcher(monitors, paged()).map_ok(|event| map(event, found_monitor))
+    let found = move |object: DynamicObject| {
+        let id = MonitorId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+        let read = AnyMonitor::read(kind, &to_json(object, object::API_VERSION, kind.word()));
+        (MonitorKey { kind, id }, read)
+    };
+    let monitors = Api::<DynamicObject>::all_with(client.clone(), &monitors(kind));
+    watcher::watcher(monitors, paged()).map_ok(move |event| map(event, found))
 }
 
-fn found_monitor(object: DynamicObject) -> FoundMonitor {
+/// A Service; nothing where its name or namespace is none.
+pub type FoundService = (MonitorId, Option<Service>);
+
+/// A watch of the Services of all namespaces. Whatever else is wrong with one is said of it where a monitor selects it.
+pub fn watch_services(client: &Client) -> impl Stream<Item = watcher::Result<Event<FoundService>>> + use<> {
+    let services = ApiResource::erase::<v1::Service>(&());
+    let services = Api::<DynamicObject>::all_with(client.clone(), &services);
+    watcher::watcher(services, paged()).map_ok(|event| map(event, found_service))
+}
+
+fn found_service(object: DynamicObject) -> FoundService {
     let id = MonitorId { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-    (id, PodMonitor::read(&to_json(object, podmonitor::API_VERSION, podmonitor::KIND)))
+    let read = Service::read(&to_json(object, "v1", "Service"));
+    (id, read.ok())
 }
 
 /// A last good version that is kept: whose it is, and the object if it can be read.
@@ -83,7 +103,7 @@ pub fn watch_last_good(
 }
 
 /// The monitor; why one cannot be read is logged.
-pub fn readable((_, read): FoundMonitor) -> Option<PodMonitor> {
+pub fn readable((_, read): FoundMonitor) -> Option<AnyMonitor> {
     read.inspect_err(|error| tracing::warn!(%error, "object left out")).ok()
 }
 

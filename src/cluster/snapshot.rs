@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::seen::{annotation, name, text};
 use crate::admission::catalog::NamespaceMeta;
+use crate::monitors::any::AnyMonitor;
 use crate::monitors::collect::namespace_labels;
-use crate::monitors::podmonitor::PodMonitor;
+use crate::monitors::object::Kind;
 use crate::names;
 use crate::store::inventory::{Inventory, Namespace};
 use crate::store::last_good;
@@ -20,7 +21,7 @@ use crate::template::agent::TemplateId;
 pub struct Objects {
     /// `PrometheusAgents`, claimed or not.
     pub templates: Vec<Value>,
-    /// `PodMonitors`.
+    /// Monitors of any kind.
     pub monitors: Vec<Value>,
     /// Namespaces.
     pub namespaces: Vec<Value>,
@@ -37,10 +38,12 @@ impl Objects {
         inventory.replace_namespaces(self.namespaces.iter().map(namespace).collect());
         let (_, errors) = inventory.replace_templates(&self.templates);
         unreadable.extend(errors.iter().map(ToString::to_string));
-        let (monitors, errors): (Vec<_>, Vec<_>) =
-            self.monitors.iter().map(PodMonitor::read).partition(Result::is_ok);
-        inventory.replace_monitors(monitors.into_iter().flatten().collect());
-        unreadable.extend(errors.into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        for object in &self.monitors {
+            match AnyMonitor::read(Kind::of(object).unwrap_or(Kind::Pod), object) {
+                Ok(monitor) => drop(inventory.insert_monitor(monitor)),
+                Err(error) => unreadable.push(error.to_string()),
+            }
+        }
         (inventory, unreadable)
     }
 }

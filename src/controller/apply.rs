@@ -20,7 +20,7 @@ use super::lease::Leadership;
 use super::plan::{Seen, Step};
 use crate::cluster::explain::explain;
 use crate::cluster::objects;
-use crate::monitors::podmonitor::{self, MonitorId};
+use crate::monitors::object::{self, MonitorKey};
 use crate::names::{self, FIELD_MANAGER};
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND};
@@ -204,21 +204,22 @@ impl Writer {
     pub async fn monitor_status(
         &self,
         template: &TemplateId,
-        id: &MonitorId,
+        monitor: &MonitorKey,
         status: &Value,
     ) -> Result<Option<Value>, WriteError> {
-        let kind = objects::pod_monitors();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &kind);
+        let MonitorKey { kind, id } = monitor;
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &id.namespace, &objects::monitors(*kind));
         let object = json!({
-            "apiVersion": podmonitor::API_VERSION,
-            "kind": podmonitor::KIND,
+            "apiVersion": object::API_VERSION,
+            "kind": kind.word(),
             "metadata": {"name": id.name, "namespace": id.namespace},
             "status": status,
         });
         let params = PatchParams::apply(&bindings::field_manager(template)).force();
         let object = Patch::Apply(object);
         let write = api.patch_status(&id.name, &params, &object);
-        let stored = self.send(&format!("status of PodMonitor {id}"), write).await?;
+        let stored = self.send(&format!("status of {monitor}"), write).await?;
         Ok(stored.map(|stored| stored.data))
     }
 

@@ -75,7 +75,7 @@ impl Binder {
     fn failed(&mut self, id: &TemplateId, error: &str) -> Duration {
         let (failures, complaint) = self.failures.entry(id.clone()).or_default();
         if complaint != error {
-            tracing::warn!(template = %id, error, "status of a PodMonitor not written; trying again");
+            tracing::warn!(template = %id, error, "status of a monitor not written; trying again");
             error.clone_into(complaint);
         }
         let delay = backoff::delay(*failures);

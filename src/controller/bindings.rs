@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::condition;
 use crate::admission::sidecar::hex;
-use crate::monitors::podmonitor::PodMonitor;
+use crate::monitors::object::Head;
 use crate::names::FIELD_MANAGER;
 use crate::template::agent::TemplateId;
 
@@ -30,7 +30,7 @@ pub struct Verdict {
 }
 
 /// Whether the monitor's status says what this template makes of it; nothing where it does not select it.
-pub fn tells(monitor: &PodMonitor, template: &TemplateId, verdict: Option<&Verdict>) -> bool {
+pub fn tells(monitor: Head<'_>, template: &TemplateId, verdict: Option<&Verdict>) -> bool {
     match (find(monitor, template), verdict) {
         (None, None) => true,
         (Some(found), Some(verdict)) => {
@@ -45,12 +45,7 @@ pub fn tells(monitor: &PodMonitor, template: &TemplateId, verdict: Option<&Verdi
 }
 
 /// The part of a monitor's status that is a template's: its binding, if it selects the monitor.
-pub fn status(
-    monitor: &PodMonitor,
-    template: &TemplateId,
-    verdict: Option<&Verdict>,
-    now: Timestamp,
-) -> Value {
+pub fn status(monitor: Head<'_>, template: &TemplateId, verdict: Option<&Verdict>, now: Timestamp) -> Value {
     let binding = verdict.map(|verdict| binding(monitor, template, verdict, now));
     json!({"bindings": binding.into_iter().collect::<Vec<_>>()})
 }
@@ -60,7 +55,7 @@ pub fn field_manager(template: &TemplateId) -> String {
     format!("{FIELD_MANAGER}-{}", hex(&Sha256::digest(template.to_string()), 8))
 }
 
-fn binding(monitor: &PodMonitor, template: &TemplateId, verdict: &Verdict, now: Timestamp) -> Value {
+fn binding(monitor: Head<'_>, template: &TemplateId, verdict: &Verdict, now: Timestamp) -> Value {
     let mut condition = json!({
         "type": "Accepted",
         "status": if verdict.accepted { "True" } else { "False" },
@@ -89,17 +84,17 @@ fn binding(monitor: &PodMonitor, template: &TemplateId, verdict: &Verdict, now: 
 /// has no binding of it.
 pub fn is_kept(stored: &Value, template: &TemplateId, status: &Value) -> bool {
     let of =
-        |status: &Value| find_in(status["bindings"].as_array(), template).map(|it| it["conditions"].clone());
+        |status: &Value| find_in(status["bindings"].as_array()?, template).map(|it| it["conditions"].clone());
     of(&stored["status"]) == of(status)
 }
 
 /// The binding of a template.
-fn find<'a>(monitor: &'a PodMonitor, template: &TemplateId) -> Option<&'a Value> {
-    find_in(Some(&monitor.bindings), template)
+fn find<'a>(monitor: Head<'a>, template: &TemplateId) -> Option<&'a Value> {
+    find_in(monitor.bindings, template)
 }
 
-fn find_in<'a>(bindings: Option<&'a Vec<Value>>, template: &TemplateId) -> Option<&'a Value> {
-    bindings.into_iter().flatten().find(|binding| {
+fn find_in<'a>(bindings: &'a [Value], template: &TemplateId) -> Option<&'a Value> {
+    bindings.iter().find(|binding| {
         binding["resource"] == RESOURCE
             && binding["namespace"] == template.namespace
             && binding["name"] == template.name
@@ -143,7 +138,7 @@ mod tests {
         let fresh = monitor(3, &Value::Null);
         let now = |text: &str| text.parse().unwrap();
         let first = "2026-11-28T12:00:00Z";
-        let of_one = status(&fresh, &one, Some(&accepted()), now("2026-11-28T12:00:00.5Z"));
+        let of_one = status(fresh.head(), &one, Some(&accepted()), now("2026-11-28T12:00:00.5Z"));
         let binding = |name: &str, condition: Value| {
             json!({
                 "group": "monitoring.coreos.com", "resource": "prometheusagents", "namespace": "a", "name": name,
@@ -156,9 +151,9 @@ mod tests {
             "type": "Accepted", "status": "False", "observedGeneration": 3, "lastTransitionTime": first,
             "reason": "InvalidConfiguration", "message": "too slow",
         });
-        let of_two = status(&fresh, &two, Some(&rejected()), now(first));
+        let of_two = status(fresh.head(), &two, Some(&rejected()), now(first));
         assert_eq!(of_two, json!({"bindings": [binding("two", bad.clone())]}));
-        assert_eq!(status(&fresh, &one, None, now(first)), json!({"bindings": []}));
+        assert_eq!(status(fresh.head(), &one, None, now(first)), json!({"bindings": []}));
 
         // As the API server merges them, and another's among them.
         let other = json!({
@@ -166,16 +161,16 @@ mod tests {
         });
         let all = json!({"bindings": [other, binding("one", good), binding("two", bad)]});
         let read = monitor(3, &all);
-        assert!(tells(&read, &one, Some(&accepted())) && tells(&read, &two, Some(&rejected())));
-        assert!(!tells(&read, &one, Some(&rejected())) && !tells(&read, &one, None));
+        assert!(tells(read.head(), &one, Some(&accepted())) && tells(read.head(), &two, Some(&rejected())));
+        assert!(!tells(read.head(), &one, Some(&rejected())) && !tells(read.head(), &one, None));
         let three = template("three");
-        assert!(tells(&read, &three, None) && !tells(&read, &three, Some(&accepted())));
-        assert!(!tells(&monitor(4, &all), &one, Some(&accepted())), "another generation");
+        assert!(tells(read.head(), &three, None) && !tells(read.head(), &three, Some(&accepted())));
+        assert!(!tells(monitor(4, &all).head(), &one, Some(&accepted())), "another generation");
 
         // The time is that of the last change of the status.
         let later = "2026-11-28T13:00:00Z";
         let since = |template: &TemplateId| {
-            let status = status(&read, template, Some(&accepted()), now(later));
+            let status = status(read.head(), template, Some(&accepted()), now(later));
             status["bindings"][0]["conditions"][0]["lastTransitionTime"].clone()
         };
         assert_eq!([since(&one), since(&two)], [json!(first), json!(later)]);
@@ -185,8 +180,9 @@ mod tests {
     fn what_is_stored_is_compared_with_what_was_told() {
         let (one, now) = (template("one"), "2026-11-28T12:00:00Z".parse().unwrap());
         let fresh = monitor(1, &Value::Null);
-        let [good, bad] = [accepted(), rejected()].map(|verdict| status(&fresh, &one, Some(&verdict), now));
-        let nothing = status(&fresh, &one, None, now);
+        let [good, bad] =
+            [accepted(), rejected()].map(|verdict| status(fresh.head(), &one, Some(&verdict), now));
+        let nothing = status(fresh.head(), &one, None, now);
         let kept = |stored: &Value, told: &Value| is_kept(&json!({"status": stored}), &one, told);
         assert!(kept(&good, &good) && kept(&nothing, &nothing) && kept(&Value::Null, &nothing));
         assert!(!kept(&bad, &good) && !kept(&Value::Null, &good) && !kept(&nothing, &good));
@@ -205,9 +201,9 @@ mod tests {
             "group": "monitoring.coreos.com", "resource": "prometheuses", "namespace": "a", "name": "one",
             "conditions": [{"type": "Accepted", "status": "True"}],
         }]});
-        assert!(tells(&monitor(1, &other), &template("one"), None));
+        assert!(tells(monitor(1, &other).head(), &template("one"), None));
         for strange in [json!([]), json!({"bindings": {}}), json!({"bindings": [7, {}]}), json!("x")] {
-            assert!(tells(&monitor(1, &strange), &template("one"), None), "{strange}");
+            assert!(tells(monitor(1, &strange).head(), &template("one"), None), "{strange}");
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Undelivered, differs, is_left_behind, is_urgent, news, rejected_news};
 use crate::controller::fleet::Counts;
 use crate::controller::rendered::{Notes, Rejection};
-use crate::monitors::podmonitor::MonitorId;
+use crate::monitors::object::{Kind, MonitorId, MonitorKey};
 use crate::names;
 use crate::store::known::{Known, judge};
 use crate::template::Settings;
@@ -71,7 +71,10 @@ fn a_delivered_template_is_reconciled_and_says_what_it_ignores() {
 #[test]
 fn what_is_wrong_with_its_monitors_comes_first_and_takes_nothing_else_down() {
     let rejection = Rejection {
-        id: MonitorId { namespace: "a".to_owned(), name: "bad".to_owned() },
+        monitor: MonitorKey {
+            kind: Kind::Pod,
+            id: MonitorId { namespace: "a".to_owned(), name: "bad".to_owned() },
+        },
         uid: "m".to_owned(),
         lines: vec!["rejected: PodMonitor a/bad: spec: too bad".to_owned()],
         told: vec!["rejected: PodMonitor a/bad: too bad".to_owned()],

@@ -21,6 +21,7 @@ use super::world::World;
 use crate::admission::catalog::Catalog;
 use crate::cluster::objects;
 use crate::cluster::watch::{self, Change, Health, follow, follow_optional};
+use crate::monitors::object::Kind;
 use crate::names;
 use crate::store::inventory::{self, Concerned};
 use crate::template::agent::TemplateId;
@@ -36,7 +37,9 @@ pub struct Observer {
     /// What there is to tell in Events.
     pub events: Events,
     templates: Health,
-    monitors: Health,
+    pod_monitors: Health,
+    service_monitors: Health,
+    services: Health,
     namespaces: Health,
     config_maps: Health,
     last_good: Health,
@@ -60,7 +63,9 @@ impl Observer {
             told: Queue::default(),
             events: Events::default(),
             templates: Health::new("templates"),
-            monitors: Health::new("PodMonitors"),
+            pod_monitors: Health::new(Kind::Pod.plural()),
+            service_monitors: Health::new(Kind::Service.plural()),
+            services: Health::new("Services"),
             namespaces: Health::new("namespaces"),
             config_maps: Health::new("ConfigMaps"),
             last_good: Health::new("last good versions"),
@@ -85,13 +90,15 @@ impl Observer {
     }
 
     /// How the watches are that they come from.
-    pub const fn catalog_health(&self) -> [&Health; 4] {
-        [&self.templates, &self.monitors, &self.namespaces, &self.last_good]
+    pub const fn catalog_health(&self) -> [&Health; 5] {
+        [&self.templates, &self.pod_monitors, &self.service_monitors, &self.namespaces, &self.last_good]
     }
 
     /// How the watches are.
-    pub const fn health(&self) -> [&Health; 6] {
-        [&self.templates, &self.monitors, &self.namespaces, &self.config_maps, &self.last_good, &self.pods]
+    pub const fn health(&self) -> [&Health; 8] {
+        let [templates, pod_monitors, service_monitors, namespaces, last_good] = self.catalog_health();
+        let (services, config_maps, pods) = (&self.services, &self.config_maps, &self.pods);
+        [templates, pod_monitors, service_monitors, services, namespaces, config_maps, last_good, pods]
     }
 
     /// What is known at this moment.
@@ -126,12 +133,23 @@ impl Observer {
         follow(self.templates.clone(), start, take).await
     }
 
-    /// Follows the `PodMonitor`s of all namespaces for ever. A cluster without their definition has none.
-    pub async fn watch_monitors(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let start = || objects::watch_pod_monitors(&client);
-        let take = |change| self.tell_shared(|world| monitors_changed(world, change));
-        let any_known = || self.world().has_monitors();
-        follow_optional(self.monitors.clone(), start, take, any_known).await
+    /// Follows the monitors of a kind, of all namespaces, for ever. A cluster without their definition has none.
+    pub async fn watch_monitors(self: Arc<Self>, client: Client, kind: Kind) -> anyhow::Result<()> {
+        let start = || objects::watch_monitors(&client, kind);
+        let take = |change| self.tell_shared(|world| monitors_changed(world, kind, change));
+        let any_known = || self.world().has_monitors(kind);
+        let health = match kind {
+            Kind::Pod => &self.pod_monitors,
+            Kind::Service => &self.service_monitors,
+        };
+        follow_optional(health.clone(), start, take, any_known).await
+    }
+
+    /// Follows the Services of all namespaces for ever.
+    pub async fn watch_services(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
+        let start = || objects::watch_services(&client);
+        let take = |change| self.tell(|world| services_changed(world, change));
+        follow(self.services.clone(), start, take).await
     }
 
     /// Follows the metadata of all namespaces for ever.
@@ -206,15 +224,27 @@ fn namespace(namespace: &PartialObjectMeta<Namespace>) -> (String, Option<invent
     (namespace.name_any(), there.then(|| objects::namespace(namespace)))
 }
 
-fn monitors_changed(world: &mut World, change: Change<objects::FoundMonitor>) -> Concerned {
+fn monitors_changed(world: &mut World, kind: Kind, change: Change<objects::FoundMonitor>) -> Concerned {
     match change {
-        Change::All(found) => world.all_monitors(found.into_iter().filter_map(objects::readable).collect()),
-        Change::Applied((id, Err(error))) => {
+        Change::All(found) => {
+            world.all_monitors(kind, found.into_iter().filter_map(objects::readable).collect())
+        }
+        Change::Applied((key, Err(error))) => {
             tracing::warn!(%error, "object left out");
-            world.monitor_deleted(&id)
+            world.monitor_deleted(&key)
         }
         Change::Applied((_, Ok(monitor))) => world.monitor_applied(monitor),
-        Change::Deleted((id, _)) => world.monitor_deleted(&id),
+        Change::Deleted((key, _)) => world.monitor_deleted(&key),
+    }
+}
+
+fn services_changed(world: &mut World, change: Change<objects::FoundService>) -> Concerned {
+    match change {
+        Change::All(found) => {
+            world.all_services(found.into_iter().filter_map(|(_, service)| service).collect())
+        }
+        Change::Applied((_, Some(service))) => world.service_applied(service),
+        Change::Applied((id, None)) | Change::Deleted((id, _)) => world.service_deleted(&id),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What has to be done so that a template's ConfigMaps are as they should be. PURE.
 //!
-//! Input: the version in force with the monitors, the namespaces that need it, the ConfigMaps that are there, and the time. Output: steps; none
+//! Input: the version in force with monitors and Services, the namespaces that need it, the ConfigMaps that are there, and the time. Output: steps; none
 //! where everything is as it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,11 +101,11 @@ pub fn plan(
         rendered.keep(needed);
     }
     for namespace in needed {
-        let Some(InForce { agent, .. }) = in_force else { continue };
+        let Some(in_force) = in_force else { continue };
         let found = observed.get(namespace);
         let as_rendered = rendered.digest(namespace);
         if !found.is_some_and(|found| found.marked && as_rendered == Some(found.digest)) {
-            let (content, digest) = rendered.render(agent, namespace)?;
+            let (content, digest) = rendered.render(in_force, namespace)?;
             match found {
                 None => steps.push(Step::Create(config_map(id, namespace, &content))),
                 Some(found) if found.marked && found.digest == digest => {}

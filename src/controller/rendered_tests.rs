@@ -5,8 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{InForce, Rendered};
-use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::object::{Kind, MonitorId, MonitorKey};
+use crate::monitors::podmonitor::PodMonitor;
 use crate::monitors::selection::{Monitors, Selection};
+use crate::monitors::service::Service;
+use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::agent::Agent;
 use crate::template::{Settings, Template, render, validate};
 
@@ -16,7 +19,10 @@ fn agent(more: &Value) -> Arc<Agent> {
         "apiVersion": "monitoring.coreos.com/v1alpha1",
         "kind": "PrometheusAgent",
         "metadata": {"name": "agent", "namespace": "shop"},
-        "spec": {"podMonitorSelector": {}, "podMonitorNamespaceSelector": {}},
+        "spec": {
+            "podMonitorSelector": {}, "podMonitorNamespaceSelector": {},
+            "serviceMonitorSelector": {}, "serviceMonitorNamespaceSelector": {},
+        },
     });
     object["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let settings = Settings::default();
@@ -32,6 +38,30 @@ fn monitor(namespace: &str, spec: &Value) -> PodMonitor {
     });
     object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     PodMonitor::read(&object).unwrap()
+}
+
+/// A monitor of the Services with the label `app: web`, wherever they are.
+fn by_service(namespace: &str) -> ServiceMonitor {
+    let object = json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}}, "namespaceSelector": {"any": true},
+            "endpoints": [{"port": "web"}],
+        },
+    });
+    ServiceMonitor::read(&object).unwrap()
+}
+
+fn service(namespace: &str, name: &str, app: &str, selector: &Value) -> Service {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": app}},
+        "spec": {"selector": selector, "ports": [{"name": "web", "port": 80}]},
+    });
+    Service::read(&object).unwrap()
 }
 
 fn with_secret(more: &Value) -> Value {
@@ -52,7 +82,7 @@ fn followed(agent: &Arc<Agent>, monitors: &Monitors) -> Rendered {
 fn rejections(rendered: &Rendered) -> Vec<(String, String, Vec<String>)> {
     let notes = rendered.notes();
     let rejections = notes.rejections.into_iter();
-    rejections.map(|rejection| (rejection.id.to_string(), rejection.uid, rejection.lines)).collect()
+    rejections.map(|rejection| (rejection.monitor.id.to_string(), rejection.uid, rejection.lines)).collect()
 }
 
 #[test]
@@ -61,7 +91,7 @@ fn only_what_a_changed_monitor_is_about_is_rendered_again() {
     let mut monitors = Monitors::default();
     let mut rendered = followed(&agent, &monitors);
     for namespace in ["a", "b", "c"] {
-        rendered.render(&agent, namespace).unwrap();
+        rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
     }
     let present = |rendered: &Rendered| ["a", "b", "c"].map(|namespace| rendered.digest(namespace).is_some());
     assert_eq!(present(&rendered), [true; 3]);
@@ -69,13 +99,15 @@ fn only_what_a_changed_monitor_is_about_is_rendered_again() {
     let about = |names: &[&str]| json!({"namespaceSelector": {"matchNames": names}});
     let mut put = |rendered: &mut Rendered, spec: &Value| {
         let before = monitors.insert(monitor("a", spec));
-        let after = monitors.get(&MonitorId { namespace: "a".to_owned(), name: "web".to_owned() }).cloned();
+        let id = MonitorId { namespace: "a".to_owned(), name: "web".to_owned() };
+        let after = monitors.get(&MonitorKey { kind: Kind::Pod, id }).cloned();
         let changed: Vec<_> = before.into_iter().chain(after).collect();
         rendered.forget(&changed);
         rendered.follow(InForce { agent: &agent, monitors: &monitors });
         let present = present(rendered);
         for namespace in ["a", "b", "c"] {
-            let (content, _) = rendered.render(&agent, namespace).unwrap();
+            let (content, _) =
+                rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
             let selection = monitors.select(&agent, namespace);
             assert_eq!(content, render::render(&agent, namespace, &selection));
         }
@@ -94,7 +126,7 @@ fn another_version_in_force_is_rendered_anew() {
     let monitors = Monitors::default();
     let (one, other) = (agent(&json!({})), agent(&json!({"scrapeInterval": "5s"})));
     let mut rendered = followed(&one, &monitors);
-    rendered.render(&one, "a").unwrap();
+    rendered.render(InForce { agent: &one, monitors: &monitors }, "a").unwrap();
     rendered.follow(InForce { agent: &one, monitors: &monitors });
     assert!(rendered.digest("a").is_some());
     rendered.follow(InForce { agent: &other, monitors: &monitors });
@@ -112,7 +144,7 @@ fn a_rejection_names_the_monitor_and_where_it_is_one() {
     monitors.insert(monitor("elsewhere", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));
     let mut rendered = followed(&agent, &monitors);
     for namespace in ["a", "bad", "c", "creds", "d", "good"] {
-        rendered.render(&agent, namespace).unwrap();
+        rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
     }
     let found = rejections(&rendered);
     assert_eq!(found.len(), 2, "{found:?}");
@@ -130,7 +162,8 @@ fn a_rejection_names_the_monitor_and_where_it_is_one() {
     let start = "rejected for pods of other namespaces: PodMonitor creds/web: spec.";
     assert!(told.len() == 1 && told[0].starts_with(start), "{told:?}");
     let verdicts = rendered.verdicts();
-    let accepted: Vec<_> = verdicts.iter().map(|(id, verdict)| (id.to_string(), verdict.accepted)).collect();
+    let accepted: Vec<_> =
+        verdicts.iter().map(|(key, verdict)| (key.id.to_string(), verdict.accepted)).collect();
     assert_eq!(
         accepted,
         [("bad/web", false), ("creds/web", true), ("good/web", true)].map(|(id, is)| (id.to_owned(), is))
@@ -150,11 +183,11 @@ fn remarks_on_many_monitors_are_counted() {
     }
     let mut rendered = followed(&agent, &monitors);
     for number in 0..25 {
-        rendered.render(&agent, &format!("n{number:02}")).unwrap();
+        rendered.render(InForce { agent: &agent, monitors: &monitors }, &format!("n{number:02}")).unwrap();
     }
     let remarks = rendered.notes().remarks;
     assert_eq!(remarks.len(), 21);
-    assert_eq!(remarks[20], "5 more remarks on PodMonitors, which `promsidecar validate` lists");
+    assert_eq!(remarks[20], "5 more remarks on monitors, which `promsidecar validate` lists");
 }
 
 #[test]
@@ -166,12 +199,18 @@ fn where_the_template_leaves_no_room_its_monitors_are_rejected_and_it_is_deliver
     let agent = Arc::new(agent);
     let mut monitors = Monitors::default();
     monitors.insert(monitor("shop", &json!({})));
+    monitors.insert(by_service("shop"));
+    monitors.services_mut().insert(service("shop", "shop", "web", &json!({"app": "web"})));
     let mut rendered = followed(&agent, &monitors);
-    let (content, _) = rendered.render(&agent, "shop").unwrap();
-    assert!(content.len() <= render::MAX_BYTES && !content.contains("podMonitor/shop/web"));
+    let (content, _) = rendered.render(InForce { agent: &agent, monitors: &monitors }, "shop").unwrap();
+    assert!(content.len() <= render::MAX_BYTES && !content.contains("Monitor/shop/web"));
     let found = rejections(&rendered);
-    let start = "rejected for pods of shop: PodMonitor shop/web: spec.podMetricsEndpoints: ";
-    assert!(found.len() == 1 && found[0].2[0].starts_with(start), "{found:?}");
+    let starts =
+        ["PodMonitor shop/web: spec.podMetricsEndpoints: ", "ServiceMonitor shop/web: spec.endpoints: "];
+    assert_eq!(found.len(), starts.len(), "{found:?}");
+    for ((.., lines), start) in found.iter().zip(starts) {
+        assert!(lines[0].starts_with(&format!("rejected for pods of shop: {start}")), "{lines:?}");
+    }
 }
 
 #[test]
@@ -185,7 +224,7 @@ fn what_a_stranger_writes_takes_no_room_from_the_pods_own_namespace() {
     let large = json!({"podMetricsEndpoints": [endpoint], "namespaceSelector": {"any": true}});
     monitors.insert(monitor("evil", &large));
     let mut rendered = followed(&agent, &monitors);
-    let (content, _) = rendered.render(&agent, "shop").unwrap();
+    let (content, _) = rendered.render(InForce { agent: &agent, monitors: &monitors }, "shop").unwrap();
     assert!(content.contains("podMonitor/shop/web/0") && !content.contains("podMonitor/evil/web/0"));
     let found = rejections(&rendered);
     assert_eq!(found.iter().map(|(id, ..)| &**id).collect::<Vec<_>>(), ["evil/web"]);
@@ -200,6 +239,93 @@ fn what_a_stranger_writes_takes_no_room_from_the_pods_own_namespace() {
     monitors.insert(monitor("evil", &json!({"namespaceSelector": {"any": true}})));
     let large = Arc::new(large);
     let mut rendered = followed(&large, &monitors);
-    let (content, _) = rendered.render(&large, "shop").unwrap();
+    let (content, _) = rendered.render(InForce { agent: &large, monitors: &monitors }, "shop").unwrap();
     assert!(content.contains("podMonitor/shop/web/0") && !content.contains("podMonitor/evil/web/0"));
+}
+
+#[test]
+fn only_what_goes_by_a_changed_service_is_rendered_again() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    monitors.insert(by_service("a"));
+    let mut rendered = followed(&agent, &monitors);
+    for namespace in ["a", "b", "c"] {
+        rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
+    }
+    let mut put = |rendered: &mut Rendered, namespace: &str, app: &str, selector: &Value| {
+        let services = monitors.services_mut();
+        let after = service(namespace, "shop", app, selector);
+        let before = services.insert(after.clone());
+        let changed: Vec<_> = before.into_iter().chain([Arc::new(after)]).collect();
+        let any = rendered.forget_services(&changed);
+        let present = ["a", "b", "c"].map(|namespace| rendered.digest(namespace).is_some());
+        assert_eq!(any, present.contains(&false), "it says whether there is anything to do");
+        rendered.follow(InForce { agent: &agent, monitors: &monitors });
+        let contents = ["a", "b", "c"].map(|namespace| {
+            let (content, _) =
+                rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
+            assert_eq!(content, render::render(&agent, namespace, &monitors.select(&agent, namespace)));
+            content.contains("serviceMonitor/a/web/0/shop")
+        });
+        (present, contents)
+    };
+    let web = json!({"app": "web"});
+    assert_eq!(put(&mut rendered, "b", "other", &web), ([true; 3], [false; 3]));
+    assert_eq!(put(&mut rendered, "b", "web", &web), ([true, false, true], [false, true, false]));
+    assert_eq!(put(&mut rendered, "b", "web", &json!({})), ([true, false, true], [false; 3]));
+    assert_eq!(put(&mut rendered, "b", "other", &web), ([true, false, true], [false; 3]));
+    assert_eq!(put(&mut rendered, "nobodys", "web", &web), ([true; 3], [false; 3]));
+}
+
+#[test]
+fn services_that_are_refused_are_named_to_the_template_and_to_the_monitor_those_of_its_namespace() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    monitors.insert(by_service("a"));
+    let nothing = json!({});
+    for (namespace, name) in [("a", "one"), ("a", "two"), ("b", "three"), ("b", "four"), ("unused", "five")] {
+        monitors.services_mut().insert(service(namespace, name, "web", &nothing));
+    }
+    let mut rendered = followed(&agent, &monitors);
+    for namespace in ["a", "b"] {
+        rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
+    }
+    let notes = rendered.notes();
+    let [rejection] = &notes.rejections[..] else { panic!("{notes:?}") };
+    let why = "has no selector: whoever writes its endpoints decides where they are, and an agent scrapes its own pod alone; \
+               give it a selector, or write a PodMonitor for the pods";
+    let line = |services: &str| format!("refused: ServiceMonitor a/web: {services} {why}");
+    assert_eq!(rejection.lines, [line("each of Services a/one, a/two, b/four and 1 more")]);
+    let told = [line("each of Services a/one, a/two"), line("a Service of another namespace")];
+    assert_eq!(rejection.told, told);
+    assert_eq!(notes.remarks, [""; 0], "there are Services");
+    let verdicts: Vec<_> = rendered.verdicts().into_values().collect();
+    assert!(verdicts.len() == 1 && verdicts[0].accepted && verdicts[0].message == told.join("; "));
+}
+
+#[test]
+fn a_monitor_that_selects_no_service_anywhere_is_remarked_on() {
+    let agent = agent(&json!({}));
+    let mut monitors = Monitors::default();
+    monitors.insert(by_service("a"));
+    let mut rendered = followed(&agent, &monitors);
+    for (services, remarks) in [
+        (
+            &[][..],
+            &["warning: ServiceMonitor a/web: spec.selector: selects no Service of namespace a, b"][..],
+        ),
+        (&["b"], &[]),
+    ] {
+        for namespace in services {
+            monitors.services_mut().insert(service(namespace, "shop", "web", &json!({"app": "web"})));
+        }
+        for namespace in ["a", "b"] {
+            rendered.render(InForce { agent: &agent, monitors: &monitors }, namespace).unwrap();
+        }
+        assert_eq!(rendered.notes(), super::Notes { rejections: Vec::new(), remarks: owned(remarks) });
+    }
+}
+
+fn owned(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|&line| line.to_owned()).collect()
 }

@@ -13,26 +13,31 @@ use crate::controller::events::event::Regarding;
 use crate::controller::events::refused;
 use crate::controller::fleet::Member;
 use crate::controller::plan::{Observed, Seen, Step, digest};
+use crate::monitors::object::{Kind, MonitorId, MonitorKey};
 use crate::monitors::podmonitor::PodMonitor;
 use crate::names;
 use crate::store::inventory::{Concerned, Namespace};
 use crate::template::Settings;
 use crate::template::agent::TemplateId;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-25T12:00:00Z".parse().unwrap()
 }
 
-fn id(namespace: &str, name: &str) -> TemplateId {
+pub(super) fn id(namespace: &str, name: &str) -> TemplateId {
     TemplateId { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
-fn ids(ids: &[(&str, &str)]) -> Concerned {
+pub(super) fn key(kind: Kind, namespace: &str, name: &str) -> MonitorKey {
+    MonitorKey { kind, id: MonitorId { namespace: namespace.to_owned(), name: name.to_owned() } }
+}
+
+pub(super) fn ids(ids: &[(&str, &str)]) -> Concerned {
     ids.iter().map(|(namespace, name)| id(namespace, name)).collect()
 }
 
 /// A claimed template that any namespace may use.
-fn template(namespace: &str, name: &str, version: &str) -> Value {
+pub(super) fn template(namespace: &str, name: &str, version: &str) -> Value {
     json!({
         "apiVersion": "monitoring.coreos.com/v1alpha1",
         "kind": "PrometheusAgent",
@@ -59,7 +64,7 @@ fn labelled(meta: NamespaceMeta) -> Namespace {
 }
 
 /// A world with the template `a/one` in its namespace.
-fn with_template() -> World {
+pub(super) fn with_template() -> World {
     let mut world = world();
     namespace(&mut world, "a", None);
     world.template_applied(&template("a", "one", "3.13.5")).unwrap();
@@ -78,7 +83,7 @@ fn created(work: &Work) -> BTreeSet<&str> {
 }
 
 /// Does what has to be done, as the API server would tell of it.
-fn done(world: &mut World, id: &TemplateId) {
+pub(super) fn done(world: &mut World, id: &TemplateId) {
     let work = world.work(id, now());
     for step in work.steps.unwrap() {
         let (Step::Create(object) | Step::Apply(object)) = step else { panic!("{step:?}") };
@@ -94,7 +99,7 @@ fn done(world: &mut World, id: &TemplateId) {
     }
 }
 
-fn nothing() -> Work {
+pub(super) fn nothing() -> Work {
     Work { steps: Ok(Vec::new()), keeping: Keeping::AsItIs, again: None }
 }
 
@@ -425,11 +430,11 @@ fn a_monitor_brings_work_to_the_templates_that_select_it_where_it_is_about_their
     // About pods of others: nothing is different in `a`.
     assert_eq!(world.monitor_applied(monitor("b", &json!({}), &json!({}))), ids(&[("a", "one")]));
     assert_eq!(world.work(&one, now()), nothing());
-    let gone = crate::monitors::podmonitor::MonitorId { namespace: "a".to_owned(), name: "web".to_owned() };
+    let gone = key(Kind::Pod, "a", "web");
     assert_eq!(world.monitor_deleted(&gone), ids(&[("a", "one")]));
     assert_eq!(world.work(&one, now()).steps.unwrap().len(), 1);
-    assert_eq!(world.all_monitors(Vec::new()), ids(&[("a", "one")]));
-    assert!(!world.has_monitors());
+    assert_eq!(world.all_monitors(Kind::Pod, Vec::new()), ids(&[("a", "one")]));
+    assert!(!world.has_monitors(Kind::Pod));
 }
 
 #[test]
@@ -454,7 +459,7 @@ fn a_rejected_monitor_is_told_in_the_status_as_an_event_and_in_its_binding_until
 
     let bindings = world.bindings(&one, now());
     let [binding] = &bindings[..] else { panic!("{bindings:?}") };
-    assert_eq!((binding.monitor.to_string(), &*binding.uid), ("a/web".to_owned(), "m"));
+    assert_eq!((binding.monitor.to_string(), &*binding.uid), ("PodMonitor a/web".to_owned(), "m"));
     assert_eq!(binding.status["bindings"][0]["conditions"][0]["status"], "False");
     assert_eq!(world.news(&one, &Ok(())), [], "an Event is told once, whatever becomes of the status");
 

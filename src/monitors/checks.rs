@@ -1,38 +1,45 @@
 //! What an agent makes of the monitors that it selects, each checked once. PURE.
 //!
-//! Input: the monitors and Services, time and again, and one agent. Output: a [`Selection`] for the pods of any namespace,
+//! Input: the monitors, time and again, and one agent; the Services. Output: a [`Selection`] for the pods of any namespace,
 //! without checking anew what did not change.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use super::any::AnyMonitor;
 use super::job::{self, Checked};
-use super::object::{Kind, Monitor, MonitorId, Spec};
-use super::podmonitor::PodMonitor;
+use super::object::{Head, MonitorKey};
 use super::selection::{self, Judged, Monitors, Refused, Selection, Taken};
-use super::service::Services;
+use super::service::{Service, Services};
 use super::service_job::{self, Drafts, Jobs};
-use super::servicemonitor::ServiceMonitor;
 use crate::template::agent::Agent;
+use crate::template::prometheus::Relabel;
 use crate::template::render;
 use crate::template::violation::{Path, Violation, Warning};
 
+/// What is said of a `ServiceMonitor` that has nothing to make jobs of.
+const NO_SERVICE: &str = "selects no Service of namespace";
+
 /// The monitors that one agent selects, each with what became of it. For another agent, begin with none.
 #[derive(Debug, Default)]
-pub struct Checks {
-    pods: BTreeMap<MonitorId, Check<PodMonitor, Fit>>,
-    services: BTreeMap<MonitorId, Check<ServiceMonitor, Drafts>>,
-    known: Services,
-}
+pub struct Checks(BTreeMap<MonitorKey, Check>);
 
 #[derive(Debug)]
-struct Check<M, T> {
-    monitor: Arc<M>,
-    result: Result<T, Vec<Violation>>,
+struct Check {
+    monitor: AnyMonitor,
+    result: Result<Passed, Vec<Violation>>,
 }
 
-/// A monitor that passed, and its size.
+/// A monitor that passed.
+#[derive(Debug)]
+enum Passed {
+    /// Its jobs, and rules by which the pods' hints are left to them.
+    Jobs(Fit, Vec<Relabel>),
+    /// What becomes jobs of each Service.
+    Drafts(Box<Drafts>),
+}
+
+/// A monitor with its jobs, and their size.
 #[derive(Debug, Clone)]
 pub(super) struct Fit {
     pub(super) checked: Checked,
@@ -43,111 +50,100 @@ pub(super) struct Fit {
 impl Checks {
     /// Checks the monitors that the agent selects, where they are others than before.
     pub fn follow(&mut self, monitors: &Monitors, agent: &Agent) {
-        self.check(
-            agent,
-            monitors.selected(agent),
-            monitors.selected_for_services(agent),
-            monitors.services(),
-        );
+        self.check(agent, monitors.selected(agent));
     }
 
     /// Checks these monitors, where they are others than before; all others are forgotten.
-    pub(super) fn check<'a>(
-        &mut self,
-        agent: &Agent,
-        pods: impl Iterator<Item = &'a Arc<PodMonitor>>,
-        services: impl Iterator<Item = &'a Arc<ServiceMonitor>>,
-        known: &Services,
-    ) {
-        follow(&mut self.pods, pods, |monitor| job::check(agent, monitor).map(Fit::of));
-        follow(&mut self.services, services, |monitor| service_job::check(agent, monitor));
-        self.known = known.clone();
+    pub(super) fn check<'a>(&mut self, agent: &Agent, monitors: impl Iterator<Item = &'a AnyMonitor>) {
+        let mut before = std::mem::take(&mut self.0);
+        let checked = monitors.map(|monitor| {
+            let key = monitor.key();
+            let known = before.remove(&key).filter(|check| check.monitor.is_same_as(monitor));
+            let result = known.map_or_else(|| Passed::of(agent, monitor), |known| known.result);
+            (key, Check { monitor: monitor.clone(), result })
+        });
+        self.0 = checked.collect();
     }
 
-    /// Every `PodMonitor`, with what became of it, whatever the namespace of the pods.
-    pub fn all(&self) -> impl Iterator<Item = (&PodMonitor, Result<Taken, &[Violation]>)> {
-        self.pods.values().map(|Check { monitor, result }| {
+    /// Every monitor, with what became of it, whatever the namespace of the pods.
+    pub fn all(&self) -> impl Iterator<Item = (&AnyMonitor, Result<Taken, &[Violation]>)> {
+        self.0.iter().map(|(key, Check { monitor, result })| {
             let became = match result {
-                Ok(fit) => Ok(Taken::of(&monitor.id, &fit.checked)),
+                Ok(passed) => Ok(Taken::of(key, passed.checked())),
                 Err(violations) => Err(&violations[..]),
             };
-            (&**monitor, became)
+            (monitor, became)
+        })
+    }
+
+    /// Whether what the agent runs for the pods of a Service's namespace goes by that Service.
+    pub fn goes_by(&self, agent: &Agent, service: &Service) -> bool {
+        self.0.values().any(|Check { monitor, result }| {
+            let selects = matches!(result, Ok(Passed::Drafts(drafts)) if drafts.selects(service));
+            selects && selection::covers(agent, monitor.head(), &service.id.namespace)
         })
     }
 
     /// What the agent runs for the pods of a namespace.
-    pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
-        self.select_if(agent, namespace, |_| true)
+    pub fn select(&self, agent: &Agent, services: &Services, namespace: &str) -> Selection {
+        self.select_if(agent, services, namespace, |_| true)
     }
 
-    /// The same, where `PodMonitor`s that do not fit are rejected for want of room.
-    pub fn select_if(&self, agent: &Agent, namespace: &str, fits: impl Fn(&PodMonitor) -> bool) -> Selection {
+    /// The same, where monitors that do not fit are rejected for want of room.
+    pub fn select_if(
+        &self,
+        agent: &Agent,
+        services: &Services,
+        namespace: &str,
+        fits: impl Fn(Head<'_>) -> bool,
+    ) -> Selection {
         let (about, elsewhere): (Vec<_>, Vec<_>) =
-            self.pods.values().partition(|check| selection::covers(agent, &check.monitor, namespace));
+            self.0.iter().partition(|(_, check)| selection::covers(agent, check.monitor.head(), namespace));
         let mut refused = Vec::new();
-        let mut judged: Vec<Judged<'_>> =
-            about.into_iter().map(|check| check.judged(namespace, fits(&check.monitor))).collect();
-        let (about, other): (Vec<_>, Vec<_>) =
-            self.services.values().partition(|check| selection::covers(agent, &check.monitor, namespace));
-        judged.extend(about.into_iter().map(|check| check.resolved(&self.known, namespace, &mut refused)));
-        let mut selection = selection::within_budget(judged, namespace);
-        selection.elsewhere = elsewhere.into_iter().map(|check| check.monitor.id.clone()).collect();
-        selection.by_service.elsewhere = other.into_iter().map(|check| check.monitor.id.clone()).collect();
-        selection.by_service.refused = refused;
+        let judged = about.into_iter().map(|(key, check)| {
+            let fits = fits(check.monitor.head());
+            check.judged(key, services, namespace, fits, &mut refused)
+        });
+        let mut selection = selection::within_budget(judged.collect(), namespace);
+        selection.elsewhere = elsewhere.into_iter().map(|(key, _)| key.clone()).collect();
+        selection.refused = refused;
         selection
     }
 
     /// Every monitor, as for pods of its own namespace and without a bound on their size. `ServiceMonitor`s have the jobs of
     /// all Services of every namespace that they are about.
-    pub fn everywhere(&self, agent: &Agent) -> Selection {
+    pub fn everywhere(&self, agent: &Agent, services: &Services) -> Selection {
         let mut selection = Selection::default();
-        for Check { monitor, result } in self.pods.values() {
-            let result = result.as_ref().map(|fit| &fit.checked).map_err(Clone::clone);
-            selection.add(Kind::Pod, &monitor.id, result);
-        }
-        for Check { monitor, result } in self.services.values() {
-            let result = result.as_ref().map_err(Clone::clone).map(|drafts| {
-                let mut checked = drafts.checked.clone();
-                for namespace in self.known.namespaces().filter(|it| selection::covers(agent, monitor, it)) {
-                    let (jobs, _) =
-                        jobs(monitor, drafts, &self.known, namespace, &mut selection.by_service.refused);
-                    checked.jobs.extend(jobs.jobs);
+        for (key, Check { monitor, result }) in &self.0 {
+            let about = |namespace: &&str| selection::covers(agent, monitor.head(), namespace);
+            let result = result.as_ref().map_err(Clone::clone).map(|passed| match passed {
+                Passed::Jobs(fit, _) => Cow::Borrowed(&fit.checked),
+                Passed::Drafts(drafts) => {
+                    let mut checked = drafts.checked.clone();
+                    for namespace in services.namespaces().filter(about) {
+                        let (jobs, _) = jobs(key, drafts, services, namespace, &mut selection.refused);
+                        checked.jobs.extend(jobs.jobs);
+                    }
+                    Cow::Owned(checked)
                 }
-                checked
             });
-            selection.add(Kind::Service, &monitor.id, result.as_ref().map_err(Clone::clone));
+            selection.add(key, result.as_deref().map_err(Clone::clone));
         }
         selection
     }
 }
 
-/// Checks what is not known from before; whatever is not listed is forgotten.
-fn follow<'a, S: Spec + PartialEq + 'a, T>(
-    checks: &mut BTreeMap<MonitorId, Check<Monitor<S>, T>>,
-    monitors: impl Iterator<Item = &'a Arc<Monitor<S>>>,
-    check: impl Fn(&Monitor<S>) -> Result<T, Vec<Violation>>,
-) {
-    let mut before = std::mem::take(checks);
-    *checks = monitors
-        .map(|monitor| {
-            let known = before.remove(&monitor.id).filter(|check| check.monitor.is_same_as(monitor));
-            let result = known.map_or_else(|| check(monitor), |known| known.result);
-            (monitor.id.clone(), Check { monitor: Arc::clone(monitor), result })
-        })
-        .collect();
-}
-
-/// The jobs of all Services of a namespace that the monitor selects, and how many Services these are.
+/// The jobs of all Services of a namespace that a monitor selects, and how many Services these are.
 fn jobs(
-    monitor: &ServiceMonitor,
+    monitor: &MonitorKey,
     drafts: &Drafts,
-    known: &Services,
+    services: &Services,
     namespace: &str,
     refused: &mut Vec<Refused>,
 ) -> (Jobs, usize) {
     let mut jobs = Jobs::default();
     let mut count = 0;
-    for service in known.of(namespace).filter(|service| drafts.selects(service)) {
+    for service in services.of(namespace).filter(|service| drafts.selects(service)) {
         count += 1;
         match &service.spec {
             Ok(endpoints) => {
@@ -156,7 +152,7 @@ fn jobs(
                 jobs.hinted.extend(hinted);
             }
             Err(why) => refused.push(Refused {
-                monitor: monitor.id.clone(),
+                monitor: monitor.clone(),
                 service: service.id.clone(),
                 why: why.clone(),
             }),
@@ -165,42 +161,83 @@ fn jobs(
     (jobs, count)
 }
 
-impl Check<PodMonitor, Fit> {
-    fn judged(&self, namespace: &str, fits: bool) -> Judged<'_> {
-        let Self { monitor, result } = self;
-        let result = result.as_ref().map_err(Clone::clone);
-        let result = result.and_then(|fit| {
-            selection::own_references(&fit.checked, &monitor.id, namespace)?;
-            let no_room = || vec![selection::no_room(Kind::Pod, selection::TOO_LARGE)];
-            fits.then_some(Cow::Borrowed(fit)).ok_or_else(no_room)
+impl Check {
+    fn judged<'a>(
+        &'a self,
+        key: &'a MonitorKey,
+        services: &Services,
+        namespace: &str,
+        fits: bool,
+        refused: &mut Vec<Refused>,
+    ) -> Judged<'a> {
+        let mut hinted = Vec::new();
+        let result = self.result.as_ref().map_err(Clone::clone).and_then(|passed| {
+            selection::own_references(passed.checked(), &key.id, namespace)?;
+            let (fit, leaves) = passed.for_pods(key, services, namespace, refused);
+            hinted = leaves;
+            let no_room = || vec![selection::no_room(key.kind, selection::TOO_LARGE)];
+            fits.then_some(fit).ok_or_else(no_room)
         });
         // What others say of the pods leaves their hints alone.
-        let is_own = monitor.id.namespace == namespace;
-        let hinted = if is_own { job::hinted(monitor) } else { Vec::new() };
-        Judged { kind: Kind::Pod, id: &monitor.id, hinted, result }
+        if key.id.namespace != namespace {
+            hinted.clear();
+        }
+        Judged { monitor: key, hinted, result }
     }
 }
 
-impl Check<ServiceMonitor, Drafts> {
-    fn resolved(&self, known: &Services, namespace: &str, refused: &mut Vec<Refused>) -> Judged<'_> {
-        let Self { monitor, result } = self;
-        let mut hinted = Vec::new();
-        let result = result.as_ref().map_err(Clone::clone).and_then(|drafts| {
-            selection::own_references(&drafts.checked, &monitor.id, namespace)?;
-            let (jobs, count) = jobs(monitor, drafts, known, namespace, refused);
-            let mut checked = Checked { jobs: jobs.jobs, ..drafts.checked.clone() };
-            hinted = jobs.hinted;
-            if count == 0 {
-                let path = Path::root("spec").key("selector").to_string();
-                let text = format!("selects no Service of namespace {namespace}");
-                checked.warnings.push(Warning { path, text });
+impl Passed {
+    fn of(agent: &Agent, monitor: &AnyMonitor) -> Result<Self, Vec<Violation>> {
+        match monitor {
+            AnyMonitor::Pod(monitor) => {
+                job::check(agent, monitor).map(|checked| Self::Jobs(Fit::of(checked), job::hinted(monitor)))
             }
-            Ok(Cow::Owned(Fit::of(checked)))
-        });
-        if monitor.id.namespace != namespace {
-            hinted.clear();
+            AnyMonitor::Service(monitor) => {
+                service_job::check(agent, monitor).map(|drafts| Self::Drafts(Box::new(drafts)))
+            }
         }
-        Judged { kind: Kind::Service, id: &monitor.id, hinted, result }
+    }
+
+    fn checked(&self) -> &Checked {
+        match self {
+            Self::Jobs(fit, _) => &fit.checked,
+            Self::Drafts(drafts) => &drafts.checked,
+        }
+    }
+
+    /// The jobs for the pods of a namespace, and rules by which the pods' hints are left to them.
+    fn for_pods(
+        &self,
+        key: &MonitorKey,
+        services: &Services,
+        namespace: &str,
+        refused: &mut Vec<Refused>,
+    ) -> (Cow<'_, Fit>, Vec<Relabel>) {
+        match self {
+            Self::Jobs(fit, hinted) => (Cow::Borrowed(fit), hinted.clone()),
+            Self::Drafts(drafts) => {
+                let (Jobs { jobs, hinted }, count) = jobs(key, drafts, services, namespace, refused);
+                let mut checked = Checked { jobs, ..drafts.checked.clone() };
+                if count == 0 {
+                    let path = Path::root("spec").key("selector").to_string();
+                    checked.warnings.push(Warning { path, text: format!("{NO_SERVICE} {namespace}") });
+                }
+                (Cow::Owned(Fit::of(checked)), hinted)
+            }
+        }
+    }
+}
+
+impl Taken {
+    /// Whether it selects no Service of the pods' namespace, and would have to.
+    pub fn lacks_service(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.text.starts_with(NO_SERVICE))
+    }
+
+    /// Notes that it selects none in these namespaces.
+    pub fn note_lack(&mut self, namespaces: &str) {
+        let path = Path::root("spec").key("selector").to_string();
+        self.warnings.push(Warning { path, text: format!("{NO_SERVICE} {namespaces}") });
     }
 }
 

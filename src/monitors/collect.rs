@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::object::{Kind, Monitor, MonitorId, ReadError, Spec};
-use super::podmonitor::PodMonitor;
+use super::any::AnyMonitor;
+use super::object::{Kind, MonitorKey, ReadError};
 use super::selection::Monitors;
 use super::service::Service;
-use super::servicemonitor::ServiceMonitor;
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -30,27 +29,24 @@ enum Why {
     /// This field of its metadata is no name.
     Unnamed(&'static str),
     /// Another one has its name.
-    Twice(MonitorId),
+    Twice(MonitorKey),
 }
 
 /// Whether an object is one that a [`Collector`] reads, Namespaces aside.
 pub fn is_collected(object: &Value) -> bool {
-    PodMonitor::is_monitor(object) || ServiceMonitor::is_monitor(object) || Service::is_service(object)
+    Kind::of(object).is_some() || Service::is_service(object)
 }
 
 impl Collector {
     /// Notes a monitor, Service or namespace; other objects are passed over. `namespace` is that of objects that name none.
     pub fn note(&mut self, object: &Value, namespace: &str) -> Result<(), Unusable> {
-        if PodMonitor::is_monitor(object) {
-            let monitor: PodMonitor = read(object, namespace)?;
-            let known = self.0.get(&monitor.id).is_some();
-            once(Kind::Pod.word(), &monitor.id, known)?;
+        if let Some(kind) = Kind::of(object) {
+            let monitor = read(kind, &placed(object, namespace))?;
+            let key = monitor.key();
+            if self.0.get(&key).is_some() {
+                return Err(Unusable { kind: kind.word(), why: Why::Twice(key) });
+            }
             self.0.insert(monitor);
-        } else if ServiceMonitor::is_monitor(object) {
-            let monitor: ServiceMonitor = read(object, namespace)?;
-            let known = self.0.get_for_services(&monitor.id).is_some();
-            once(Kind::Service.word(), &monitor.id, known)?;
-            self.0.insert_for_services(monitor);
         } else if Service::is_service(object) {
             // Services are in many manifests that are about something else: the first of a name counts, without a word.
             if let Ok(service) = Service::read(&placed(object, namespace))
@@ -72,16 +68,11 @@ impl Collector {
     }
 }
 
-fn read<S: Spec>(object: &Value, namespace: &str) -> Result<Monitor<S>, Unusable> {
-    let kind = S::KIND.word();
-    Monitor::read(&placed(object, namespace)).map_err(|error| match error {
-        ReadError::Name { field, .. } => Unusable { kind, why: Why::Unnamed(field) },
-        ReadError::Kind { .. } => Unusable { kind, why: Why::Unnamed("name") },
+fn read(kind: Kind, object: &Value) -> Result<AnyMonitor, Unusable> {
+    AnyMonitor::read(kind, object).map_err(|error| match error {
+        ReadError::Name { field, .. } => Unusable { kind: kind.word(), why: Why::Unnamed(field) },
+        ReadError::Kind { .. } => Unusable { kind: kind.word(), why: Why::Unnamed("name") },
     })
-}
-
-fn once(kind: &'static str, id: &MonitorId, known: bool) -> Result<(), Unusable> {
-    if known { Err(Unusable { kind, why: Why::Twice(id.clone()) }) } else { Ok(()) }
 }
 
 /// The object with the namespace that it will have.
@@ -114,11 +105,8 @@ impl Unusable {
     pub fn what(&self) -> String {
         match &self.why {
             Why::Unnamed(_) => "is missing or not a name that the API server accepts".to_owned(),
-            Why::Twice(id) => {
-                let kind = self.kind;
-                format!(
-                    "is that of {kind} {id}, which was already defined above or in an earlier file and counts"
-                )
+            Why::Twice(key) => {
+                format!("is that of {key}, which was already defined above or in an earlier file and counts")
             }
         }
     }
@@ -189,7 +177,7 @@ mod tests {
         let found: Vec<_> = collector
             .into_monitors()
             .all()
-            .map(|monitor| (monitor.id.to_string(), monitor.labels.len()))
+            .map(|monitor| (monitor.head().id.to_string(), monitor.head().labels.len()))
             .collect();
         assert_eq!(found, [("other/a".to_owned(), 0), ("shop/a".to_owned(), 1)]);
         assert_eq!(

@@ -28,11 +28,28 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them, in the order in which their jobs stand.
+    pub const ALL: [Self; 2] = [Self::Pod, Self::Service];
+
+    /// The kind of an object, if it is a monitor.
+    pub fn of(object: &Value) -> Option<Self> {
+        let is_monitor = object["apiVersion"] == API_VERSION;
+        Self::ALL.into_iter().find(|kind| is_monitor && object["kind"] == kind.word())
+    }
+
     /// `kind` of its objects.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Pod => "PodMonitor",
             Self::Service => "ServiceMonitor",
+        }
+    }
+
+    /// Several of its objects.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Pod => "PodMonitors",
+            Self::Service => "ServiceMonitors",
         }
     }
 
@@ -94,6 +111,40 @@ impl fmt::Display for MonitorId {
     }
 }
 
+/// A monitor among those of every kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonitorKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub id: MonitorId,
+}
+
+impl fmt::Display for MonitorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.id)
+    }
+}
+
+/// What monitors of every kind have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub id: &'a MonitorId,
+    /// `metadata.uid`, empty where the object has none (files).
+    pub uid: &'a str,
+    /// `metadata.generation`, 0 where the object has none (files).
+    pub generation: i64,
+    /// `metadata.labels`.
+    pub labels: &'a BTreeMap<String, String>,
+    /// `status.bindings`, as they were written.
+    pub bindings: &'a [Value],
+    /// Whose pods it is about.
+    pub namespace_selector: &'a NamespaceSelector,
+}
+
 /// A monitor, valid or not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Monitor<S> {
@@ -137,14 +188,22 @@ pub enum ReadError {
 }
 
 impl<S: Spec> Monitor<S> {
-    /// Whether an object is of the kind that [`Monitor::read`] reads.
-    pub fn is_monitor(object: &Value) -> bool {
-        object["apiVersion"] == API_VERSION && object["kind"] == S::KIND.word()
+    /// What it has in common with those of other kinds.
+    pub fn head(&self) -> Head<'_> {
+        Head {
+            kind: S::KIND,
+            id: &self.id,
+            uid: &self.uid,
+            generation: self.generation,
+            labels: &self.labels,
+            bindings: &self.bindings,
+            namespace_selector: self.spec.namespace_selector(),
+        }
     }
 
     /// Reads one object; whatever is wrong with its spec waits for its judgement.
     pub fn read(object: &Value) -> Result<Self, ReadError> {
-        if !Self::is_monitor(object) {
+        if Kind::of(object) != Some(S::KIND) {
             let text = |key| object.get(key).and_then(Value::as_str).unwrap_or("?");
             return Err(ReadError::Kind {
                 wanted: S::KIND,

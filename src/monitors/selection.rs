@@ -5,15 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use super::any::AnyMonitor;
 use super::checks::{Checks, Fit};
 use super::job::Checked;
-use super::object::{Kind, Monitor, MonitorId, Spec};
-use super::podmonitor::PodMonitor;
+use super::object::{Head, Kind, MonitorId, MonitorKey};
 use super::selector;
 use super::service::{Refusal, Services};
-use super::servicemonitor::ServiceMonitor;
 use crate::template::agent::{Agent, FileReference, IgnoredField};
 use crate::template::api::LabelSelector;
 use crate::template::prometheus::{Relabel, ScrapeConfig};
@@ -33,8 +31,7 @@ const MOST_FILES: usize = 64;
 /// Everything that is known about monitors. A clone shares what is not changed afterwards.
 #[derive(Debug, Clone, Default)]
 pub struct Monitors {
-    pods: BTreeMap<MonitorId, Arc<PodMonitor>>,
-    by_service: BTreeMap<MonitorId, Arc<ServiceMonitor>>,
+    known: BTreeMap<MonitorKey, AnyMonitor>,
     services: Services,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether a namespace that is not known is not there, or is going.
@@ -50,25 +47,12 @@ pub struct Selection {
     pub hinted: Vec<Relabel>,
     /// Files of the jobs, from objects of the pods' namespace. An agent runs without them.
     pub files: BTreeSet<FileReference>,
-    /// `PodMonitor`s that the jobs are of.
-    pub taken: Vec<Taken>,
-    /// `PodMonitor`s that the template selects and that cannot be used here.
-    pub rejected: Vec<Rejected>,
-    /// `PodMonitor`s that the template selects and that are about pods of other namespaces.
-    pub elsewhere: Vec<MonitorId>,
-    /// What became of `ServiceMonitor`s.
-    pub by_service: ByService,
-}
-
-/// `ServiceMonitor`s and the Services that they select.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ByService {
     /// Monitors that the jobs are of.
     pub taken: Vec<Taken>,
     /// Monitors that the template selects and that cannot be used here.
     pub rejected: Vec<Rejected>,
     /// Monitors that the template selects and that are about pods of other namespaces.
-    pub elsewhere: Vec<MonitorId>,
+    pub elsewhere: Vec<MonitorKey>,
     /// Services whose endpoints agents cannot know.
     pub refused: Vec<Refused>,
 }
@@ -76,8 +60,8 @@ pub struct ByService {
 /// A Service that gives no jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The `ServiceMonitor` that selects it.
-    pub monitor: MonitorId,
+    /// The monitor that selects it.
+    pub monitor: MonitorKey,
     /// Which one.
     pub service: MonitorId,
     /// Why.
@@ -88,7 +72,7 @@ pub struct Refused {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// Which one.
-    pub id: MonitorId,
+    pub monitor: MonitorKey,
     /// What of it has no effect, sorted by path.
     pub ignored: Vec<IgnoredField>,
     /// What is used with a doubt, sorted by path.
@@ -99,7 +83,7 @@ pub struct Taken {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// Which one.
-    pub id: MonitorId,
+    pub monitor: MonitorKey,
     /// Why, sorted by path.
     pub violations: Vec<Violation>,
 }
@@ -112,33 +96,29 @@ impl Monitors {
     }
 
     /// Adds or replaces a monitor; gives the one of that name that was there.
-    pub fn insert(&mut self, monitor: PodMonitor) -> Option<Arc<PodMonitor>> {
-        self.pods.insert(monitor.id.clone(), Arc::new(monitor))
+    pub fn insert(&mut self, monitor: impl Into<AnyMonitor>) -> Option<AnyMonitor> {
+        let monitor = monitor.into();
+        self.known.insert(monitor.key(), monitor)
     }
 
     /// Removes a monitor, if it is there.
-    pub fn remove(&mut self, id: &MonitorId) -> Option<Arc<PodMonitor>> {
-        self.pods.remove(id)
+    pub fn remove(&mut self, key: &MonitorKey) -> Option<AnyMonitor> {
+        self.known.remove(key)
     }
 
     /// A monitor, if it is there.
-    pub fn get(&self, id: &MonitorId) -> Option<&Arc<PodMonitor>> {
-        self.pods.get(id)
+    pub fn get(&self, key: &MonitorKey) -> Option<&AnyMonitor> {
+        self.known.get(key)
     }
 
     /// Every monitor.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<PodMonitor>> {
-        self.pods.values()
+    pub fn all(&self) -> impl Iterator<Item = &AnyMonitor> {
+        self.known.values()
     }
 
-    /// Adds or replaces a `ServiceMonitor`; gives the one of that name that was there.
-    pub fn insert_for_services(&mut self, monitor: ServiceMonitor) -> Option<Arc<ServiceMonitor>> {
-        self.by_service.insert(monitor.id.clone(), Arc::new(monitor))
-    }
-
-    /// A `ServiceMonitor`, if it is there.
-    pub fn get_for_services(&self, id: &MonitorId) -> Option<&Arc<ServiceMonitor>> {
-        self.by_service.get(id)
+    /// Every monitor of a kind.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &AnyMonitor> {
+        self.all().filter(move |monitor| monitor.head().kind == kind)
     }
 
     /// Every Service.
@@ -166,31 +146,23 @@ impl Monitors {
 
     /// Namespaces that have monitors.
     pub fn namespaces(&self) -> BTreeSet<&str> {
-        self.pods.keys().chain(self.by_service.keys()).map(|id| id.namespace.as_str()).collect()
+        self.known.keys().map(|key| key.id.namespace.as_str()).collect()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.by_service.is_empty()
+        self.known.is_empty()
     }
 
     /// The monitors that the template selects, valid or not. No selector takes none, an empty one all; without a namespace
     /// selector only those of the template's namespace count.
-    pub fn selected<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Arc<PodMonitor>> {
-        self.pods.values().filter(|monitor| self.selects(agent, monitor))
-    }
-
-    /// The same of `ServiceMonitor`s.
-    pub fn selected_for_services<'a>(
-        &'a self,
-        agent: &'a Agent,
-    ) -> impl Iterator<Item = &'a Arc<ServiceMonitor>> {
-        self.by_service.values().filter(|monitor| self.selects(agent, monitor))
+    pub fn selected<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a AnyMonitor> {
+        self.all().filter(|monitor| self.selects(agent, monitor.head()))
     }
 
     /// Whether the template selects a monitor.
-    pub fn selects<S: Spec>(&self, agent: &Agent, monitor: &Monitor<S>) -> bool {
-        let (_, namespaces) = selectors(agent, S::KIND);
+    fn selects(&self, agent: &Agent, monitor: Head<'_>) -> bool {
+        let (_, namespaces) = selectors(agent, monitor.kind);
         may_select(agent, monitor)
             && namespaces.is_none_or(|selector| {
                 let labels = self.labels_of(&monitor.id.namespace);
@@ -213,74 +185,73 @@ impl Monitors {
     pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
         let mut checks = Checks::default();
         checks.follow(self, agent);
-        checks.select(agent, namespace)
+        checks.select(agent, &self.services, namespace)
     }
 
     /// Files that the pods of a namespace need for the monitors that the agent runs for them. Only monitors of the namespace
-    /// itself can have any, and they come before all others.
+    /// itself can have any, and they come before all others. Services do not count: who admits pods knows none, and both have
+    /// to agree on what pods mount.
     pub fn files(&self, agent: &Agent, namespace: &str) -> BTreeSet<FileReference> {
-        let pods = self.in_namespace(namespace).filter(|monitor| self.selects(agent, monitor));
-        let services = within(&self.by_service, namespace).filter(|monitor| self.selects(agent, monitor));
+        let own = self.in_namespace(namespace).filter(|monitor| self.selects(agent, monitor.head()));
         let mut checks = Checks::default();
-        checks.check(agent, pods, services, &self.services);
-        checks.select(agent, namespace).files
+        checks.check(agent, own);
+        checks.select(agent, &Services::default(), namespace).files
     }
 
-    /// The `PodMonitor`s of one namespace.
-    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<PodMonitor>> {
-        within(&self.pods, namespace)
+    /// The monitors of one namespace.
+    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a AnyMonitor> {
+        Kind::ALL.into_iter().flat_map(move |kind| {
+            let first = MonitorId { namespace: namespace.to_owned(), name: String::new() };
+            let monitors = self.known.range(MonitorKey { kind, id: first }..);
+            let own = monitors.take_while(move |(key, _)| key.kind == kind && key.id.namespace == namespace);
+            own.map(|(_, monitor)| monitor)
+        })
     }
 
     /// Every monitor that the template selects, judged for pods of its own namespace, to which it need not be limited.
     pub fn select_everywhere(&self, agent: &Agent) -> Selection {
         let mut checks = Checks::default();
         checks.follow(self, agent);
-        checks.everywhere(agent)
+        checks.everywhere(agent, &self.services)
     }
-}
-
-fn within<'a, S>(
-    monitors: &'a BTreeMap<MonitorId, Arc<Monitor<S>>>,
-    namespace: &'a str,
-) -> impl Iterator<Item = &'a Arc<Monitor<S>>> {
-    let first = MonitorId { namespace: namespace.to_owned(), name: String::new() };
-    let monitors = monitors.range(first..).map(|(_, monitor)| monitor);
-    monitors.take_while(move |monitor| monitor.id.namespace == namespace)
 }
 
 /// A selected monitor, and what became of it.
 pub(super) struct Judged<'a> {
-    pub(super) kind: Kind,
-    pub(super) id: &'a MonitorId,
+    pub(super) monitor: &'a MonitorKey,
     /// Rules by which the pods' hints are left to it.
     pub(super) hinted: Vec<Relabel>,
     pub(super) result: Result<Cow<'a, Fit>, Vec<Violation>>,
 }
 
 /// Takes monitors for as long as there is room for them: those of the pods' own namespace first, so that nobody's metrics go
-/// for want of room that others took.
+/// for want of room that others took. What pods mount is decided without Services, so what is mounted for a monitor counts even
+/// where its jobs do not fit.
 pub(super) fn within_budget(mut judged: Vec<Judged<'_>>, namespace: &str) -> Selection {
     let mut order: Vec<usize> = (0..judged.len()).collect();
-    order.sort_by_key(|index| judged[*index].id.namespace != namespace);
+    order.sort_by_key(|index| judged[*index].monitor.id.namespace != namespace);
     let (mut bytes, mut files) = (0, BTreeSet::new());
     for index in order {
-        let Judged { kind, result, .. } = &mut judged[index];
+        let Judged { monitor, result, .. } = &mut judged[index];
         let Ok(fit) = &*result else { continue };
         let needed: BTreeSet<_> = files.union(&fit.checked.files).cloned().collect();
+        if needed.len() > MOST_FILES {
+            *result = Err(vec![no_room(monitor.kind, "needs more files than a pod mounts for its monitors")]);
+            continue;
+        }
+        files = needed;
         if bytes + fit.bytes > MOST_BYTES {
-            *result = Err(vec![no_room(*kind, TOO_LARGE)]);
-        } else if needed.len() > MOST_FILES {
-            *result = Err(vec![no_room(*kind, "needs more files than a pod mounts for its monitors")]);
+            *result = Err(vec![no_room(monitor.kind, TOO_LARGE)]);
         } else {
-            (bytes, files) = (bytes + fit.bytes, needed);
+            bytes += fit.bytes;
         }
     }
     let mut selection = Selection::default();
-    for Judged { kind, id, hinted, result } in judged {
+    for Judged { monitor, hinted, result } in judged {
         if result.is_ok() {
             selection.hinted.extend(hinted);
         }
-        selection.add(kind, id, result.as_deref().map(|fit| &fit.checked).map_err(Clone::clone));
+        selection.add(monitor, result.as_deref().map(|fit| &fit.checked).map_err(Clone::clone));
     }
     selection
 }
@@ -305,11 +276,11 @@ fn selectors(agent: &Agent, kind: Kind) -> (Option<&LabelSelector>, Option<&Labe
 }
 
 /// Whether the template selects a monitor, as far as labels of namespaces do not decide.
-pub fn may_select<S: Spec>(agent: &Agent, monitor: &Monitor<S>) -> bool {
-    let (selector, namespaces) = selectors(agent, S::KIND);
+pub fn may_select(agent: &Agent, monitor: Head<'_>) -> bool {
+    let (selector, namespaces) = selectors(agent, monitor.kind);
     let anywhere = namespaces.is_some() || monitor.id.namespace == agent.id.namespace;
     let selector = selector.filter(|_| anywhere);
-    selector.is_some_and(|selector| selector::matches(selector, &monitor.labels))
+    selector.is_some_and(|selector| selector::matches(selector, monitor.labels))
 }
 
 /// Whose pods a monitor is about.
@@ -322,8 +293,8 @@ enum About<'a> {
     Named(&'a [String]),
 }
 
-fn about<'a, S: Spec>(agent: &Agent, monitor: &'a Monitor<S>) -> About<'a> {
-    let selector = monitor.spec.namespace_selector();
+fn about<'a>(agent: &Agent, monitor: Head<'a>) -> About<'a> {
+    let selector = monitor.namespace_selector;
     let ignored = agent.spec.ignore_namespace_selectors == Some(true);
     if ignored || !selector.any && selector.match_names.is_empty() {
         return About::Own(&monitor.id.namespace);
@@ -332,7 +303,7 @@ fn about<'a, S: Spec>(agent: &Agent, monitor: &'a Monitor<S>) -> About<'a> {
 }
 
 /// Whether the monitor is about pods of this namespace.
-pub fn covers<S: Spec>(agent: &Agent, monitor: &Monitor<S>, namespace: &str) -> bool {
+pub fn covers(agent: &Agent, monitor: Head<'_>, namespace: &str) -> bool {
     match about(agent, monitor) {
         About::Own(own) => own == namespace,
         About::Any => true,
@@ -341,7 +312,7 @@ pub fn covers<S: Spec>(agent: &Agent, monitor: &Monitor<S>, namespace: &str) -> 
 }
 
 /// Whether the monitor is about pods of any of these namespaces.
-pub fn covers_any<S: Spec, T>(agent: &Agent, monitor: &Monitor<S>, namespaces: &BTreeMap<String, T>) -> bool {
+pub fn covers_any<T>(agent: &Agent, monitor: Head<'_>, namespaces: &BTreeMap<String, T>) -> bool {
     match about(agent, monitor) {
         About::Own(own) => namespaces.contains_key(own),
         About::Any => !namespaces.is_empty(),
@@ -371,70 +342,50 @@ pub(super) fn own_references(
 }
 
 impl Taken {
-    pub(super) fn of(id: &MonitorId, checked: &Checked) -> Self {
+    pub(super) fn of(monitor: &MonitorKey, checked: &Checked) -> Self {
         let Checked { ignored, warnings, .. } = checked;
-        Self { id: id.clone(), ignored: ignored.clone(), warnings: warnings.clone() }
+        Self { monitor: monitor.clone(), ignored: ignored.clone(), warnings: warnings.clone() }
     }
 }
 
 impl Selection {
-    pub(super) fn add(&mut self, kind: Kind, id: &MonitorId, judged: Result<&Checked, Vec<Violation>>) {
-        let (taken, rejected) = match kind {
-            Kind::Pod => (&mut self.taken, &mut self.rejected),
-            Kind::Service => (&mut self.by_service.taken, &mut self.by_service.rejected),
-        };
+    pub(super) fn add(&mut self, monitor: &MonitorKey, judged: Result<&Checked, Vec<Violation>>) {
         match judged {
             Ok(checked) => {
                 self.jobs.extend_from_slice(&checked.jobs);
                 self.files.extend(checked.files.iter().cloned());
-                taken.push(Taken::of(id, checked));
+                self.taken.push(Taken::of(monitor, checked));
             }
-            Err(violations) => rejected.push(Rejected { id: id.clone(), violations }),
+            Err(violations) => self.rejected.push(Rejected { monitor: monitor.clone(), violations }),
         }
-    }
-
-    /// Whether a monitor of either kind cannot be used.
-    pub fn has_rejected(&self) -> bool {
-        !self.rejected.is_empty() || !self.by_service.rejected.is_empty()
     }
 
     /// What there is to say about the monitors, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let by_service = &self.by_service;
-        let rejected = self.rejected.iter().map(|rejected| (Kind::Pod, rejected));
-        let rejected = rejected.chain(by_service.rejected.iter().map(|rejected| (Kind::Service, rejected)));
-        let rejected = rejected.flat_map(|(kind, Rejected { id, violations })| {
-            violations.iter().map(move |violation| format!("rejected: {kind} {id}: {violation}"))
+        let rejected = self.rejected.iter().flat_map(|Rejected { monitor, violations }| {
+            violations.iter().map(move |violation| format!("rejected: {monitor}: {violation}"))
         });
-        let elsewhere = self.elsewhere.iter().map(|id| (Kind::Pod, id));
-        let elsewhere = elsewhere.chain(by_service.elsewhere.iter().map(|id| (Kind::Service, id)));
-        let elsewhere = elsewhere
-            .map(|(kind, id)| format!("not used: {kind} {id}: it is about pods of other namespaces"));
-        rejected.chain(by_service.refusals()).chain(self.remarks()).chain(elsewhere).collect()
+        let refused = self
+            .refused
+            .iter()
+            .map(|Refused { monitor, service, why }| format!("refused: {monitor}: Service {service} {why}"));
+        let elsewhere = self.elsewhere.iter();
+        let elsewhere =
+            elsewhere.map(|monitor| format!("not used: {monitor}: it is about pods of other namespaces"));
+        rejected.chain(refused).chain(self.remarks()).chain(elsewhere).collect()
     }
 
     /// What has no effect or a doubt, a line each.
     pub fn remarks(&self) -> Vec<String> {
-        let taken = self.taken.iter().map(|taken| (Kind::Pod, taken));
-        let taken = taken.chain(self.by_service.taken.iter().map(|taken| (Kind::Service, taken)));
-        let taken = taken.flat_map(|(kind, Taken { id, ignored, warnings })| {
-            let ignored = ignored
-                .iter()
-                .map(move |field| format!("ignored: {kind} {id}: {}: {}", field.path, field.why));
+        let taken = self.taken.iter().flat_map(|Taken { monitor, ignored, warnings }| {
+            let ignored =
+                ignored.iter().map(move |field| format!("ignored: {monitor}: {}: {}", field.path, field.why));
             let warnings = warnings
                 .iter()
-                .map(move |warning| format!("warning: {kind} {id}: {}: {}", warning.path, warning.text));
+                .map(move |warning| format!("warning: {monitor}: {}: {}", warning.path, warning.text));
             ignored.chain(warnings)
         });
         taken.collect()
-    }
-}
-
-impl ByService {
-    fn refusals(&self) -> impl Iterator<Item = String> {
-        self.refused.iter().map(|Refused { monitor, service, why }| {
-            format!("refused: ServiceMonitor {monitor}: Service {service} {why}")
-        })
     }
 }
 

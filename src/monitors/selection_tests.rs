@@ -34,9 +34,9 @@ fn monitors(specs: &[(&str, Value)]) -> Monitors {
 /// Names of those that are taken, rejected, and about others.
 fn outcome(selection: &super::Selection) -> [Vec<String>; 3] {
     [
-        selection.taken.iter().map(|taken| taken.id.to_string()).collect(),
-        selection.rejected.iter().map(|rejected| rejected.id.to_string()).collect(),
-        selection.elsewhere.iter().map(ToString::to_string).collect(),
+        selection.taken.iter().map(|taken| taken.monitor.id.to_string()).collect(),
+        selection.rejected.iter().map(|rejected| rejected.monitor.id.to_string()).collect(),
+        selection.elsewhere.iter().map(|monitor| monitor.id.to_string()).collect(),
     ]
 }
 

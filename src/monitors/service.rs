@@ -199,15 +199,30 @@ fn read_port(port: ServicePort, index: usize) -> Result<Port, Refusal> {
     })
 }
 
-/// Services by namespace. A clone is shared until one of both changes.
+/// Services by namespace.
 #[derive(Debug, Clone, Default)]
-pub struct Services(Arc<BTreeMap<String, BTreeMap<String, Arc<Service>>>>);
+pub struct Services(BTreeMap<String, BTreeMap<String, Arc<Service>>>);
 
 impl Services {
     /// Adds or replaces a Service; gives the one of that name that was there.
     pub fn insert(&mut self, service: Service) -> Option<Arc<Service>> {
         let MonitorId { namespace, name } = service.id.clone();
-        Arc::make_mut(&mut self.0).entry(namespace).or_default().insert(name, Arc::new(service))
+        self.0.entry(namespace).or_default().insert(name, Arc::new(service))
+    }
+
+    /// Removes a Service, if it is there.
+    pub fn remove(&mut self, id: &MonitorId) -> Option<Arc<Service>> {
+        let own = self.0.get_mut(&id.namespace)?;
+        let gone = own.remove(&id.name);
+        if own.is_empty() {
+            self.0.remove(&id.namespace);
+        }
+        gone
+    }
+
+    /// Every Service.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.0.values().flat_map(BTreeMap::values)
     }
 
     /// A Service, if it is there.

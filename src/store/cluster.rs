@@ -19,6 +19,7 @@ use super::inventory::Inventory;
 use crate::admission::catalog::Catalog;
 use crate::cluster::objects;
 use crate::cluster::watch::{Change, Health, follow, follow_optional};
+use crate::monitors::object::Kind;
 use crate::template::agent::TemplateId;
 use crate::template::{ReadError, Settings};
 
@@ -29,7 +30,8 @@ pub struct ClusterStore {
     catalog: ArcSwap<Catalog>,
     changes: watch::Sender<()>,
     templates: Health,
-    monitors: Health,
+    pod_monitors: Health,
+    service_monitors: Health,
     namespaces: Health,
     last_good: Health,
     /// Of whoever looks up what the cluster runs, if anyone does.
@@ -45,7 +47,8 @@ impl ClusterStore {
             catalog: ArcSwap::default(),
             changes: watch::Sender::new(()),
             templates: Health::new("templates"),
-            monitors: Health::new("PodMonitors"),
+            pod_monitors: Health::new(Kind::Pod.plural()),
+            service_monitors: Health::new(Kind::Service.plural()),
             namespaces: Health::new("namespaces"),
             last_good: Health::new("last good versions"),
             version,
@@ -53,7 +56,16 @@ impl ClusterStore {
     }
 
     fn health(&self) -> impl Iterator<Item = &Health> {
-        [&self.templates, &self.monitors, &self.namespaces, &self.last_good].into_iter().chain(&self.version)
+        let monitors = Kind::ALL.map(|kind| self.monitors(kind)).into_iter();
+        let others = [&self.templates, &self.namespaces, &self.last_good];
+        others.into_iter().chain(monitors).chain(&self.version)
+    }
+
+    const fn monitors(&self, kind: Kind) -> &Health {
+        match kind {
+            Kind::Pod => &self.pod_monitors,
+            Kind::Service => &self.service_monitors,
+        }
     }
 
     /// Follows the templates of all namespaces for ever.
@@ -63,12 +75,12 @@ impl ClusterStore {
         follow(self.templates.clone(), start, take).await
     }
 
-    /// Follows the `PodMonitor`s of all namespaces for ever. A cluster without their definition has none.
-    pub async fn watch_monitors(self: Arc<Self>, client: Client) -> anyhow::Result<()> {
-        let start = || objects::watch_pod_monitors(&client);
-        let take = |change| self.change(|inventory| monitors_changed(inventory, change));
-        let any_known = || self.inventory().monitors().all().next().is_some();
-        follow_optional(self.monitors.clone(), start, take, any_known).await
+    /// Follows the monitors of a kind, of all namespaces, for ever. A cluster without their definition has none.
+    pub async fn watch_monitors(self: Arc<Self>, client: Client, kind: Kind) -> anyhow::Result<()> {
+        let start = || objects::watch_monitors(&client, kind);
+        let take = |change| self.change(|inventory| monitors_changed(inventory, kind, change));
+        let any_known = || self.inventory().monitors().of_kind(kind).next().is_some();
+        follow_optional(self.monitors(kind).clone(), start, take, any_known).await
     }
 
     /// Follows the metadata of all namespaces for ever.
@@ -139,22 +151,22 @@ fn templates_changed(inventory: &mut Inventory, change: Change<(TemplateId, Valu
     }
 }
 
-fn monitors_changed(inventory: &mut Inventory, change: Change<objects::FoundMonitor>) {
+fn monitors_changed(inventory: &mut Inventory, kind: Kind, change: Change<objects::FoundMonitor>) {
     match change {
         Change::All(found) => {
-            inventory.replace_monitors(found.into_iter().filter_map(objects::readable).collect());
+            inventory.replace_monitors(kind, found.into_iter().filter_map(objects::readable).collect());
             // Listed again and again where the cluster does not know the kind.
-            let listed = inventory.monitors().all().count();
+            let listed = inventory.monitors().of_kind(kind).count();
             if listed > 0 {
-                tracing::info!(pod_monitors = listed, "PodMonitors listed");
+                tracing::info!(kind = kind.word(), monitors = listed, "monitors listed");
             }
         }
-        Change::Applied((id, Err(error))) => {
+        Change::Applied((key, Err(error))) => {
             tracing::warn!(%error, "object left out");
-            inventory.remove_monitor(&id);
+            inventory.remove_monitor(&key);
         }
         Change::Applied((_, Ok(monitor))) => drop(inventory.insert_monitor(monitor)),
-        Change::Deleted((id, _)) => drop(inventory.remove_monitor(&id)),
+        Change::Deleted((key, _)) => drop(inventory.remove_monitor(&key)),
     }
 }
 

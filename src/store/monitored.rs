@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::inventory::{Concerned, Inventory};
 use super::known::Known;
 use crate::admission::sidecar::Sidecar;
-use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::any::AnyMonitor;
+use crate::monitors::object::{Kind, MonitorId, MonitorKey};
 use crate::monitors::selection::{Monitors, may_select};
+use crate::monitors::service::Service;
 
 /// What a change of monitors, or of the namespaces that they are in, concerns.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -18,39 +20,61 @@ pub struct Changed {
     /// Templates that select one of the monitors, or did.
     pub templates: Concerned,
     /// The monitors, as they were and as they are.
-    pub monitors: Vec<Arc<PodMonitor>>,
+    pub monitors: Vec<AnyMonitor>,
 }
 
 impl Inventory {
     /// A monitor is new or different.
-    pub fn insert_monitor(&mut self, monitor: PodMonitor) -> Changed {
-        let changed = self.put_monitor(monitor);
+    pub fn insert_monitor(&mut self, monitor: impl Into<AnyMonitor>) -> Changed {
+        let changed = self.put_monitor(monitor.into());
         self.monitors_changed(changed)
     }
 
     /// A monitor is gone.
-    pub fn remove_monitor(&mut self, id: &MonitorId) -> Changed {
-        let gone = self.monitors.remove(id);
+    pub fn remove_monitor(&mut self, key: &MonitorKey) -> Changed {
+        let gone = self.monitors.remove(key);
         self.monitors_changed(gone.into_iter().collect())
     }
 
-    /// These are all monitors.
-    pub fn replace_monitors(&mut self, monitors: Vec<PodMonitor>) -> Changed {
-        let there: BTreeSet<MonitorId> = monitors.iter().map(|monitor| monitor.id.clone()).collect();
-        let known = self.monitors.all().map(|monitor| &monitor.id);
-        let gone: Vec<MonitorId> = known.filter(|id| !there.contains(id)).cloned().collect();
-        let mut changed: Vec<_> = gone.iter().filter_map(|id| self.monitors.remove(id)).collect();
+    /// These are all monitors of a kind.
+    pub fn replace_monitors(&mut self, kind: Kind, monitors: Vec<AnyMonitor>) -> Changed {
+        let there: BTreeSet<MonitorKey> = monitors.iter().map(AnyMonitor::key).collect();
+        let known = self.monitors.of_kind(kind).map(AnyMonitor::key);
+        let gone: Vec<MonitorKey> = known.filter(|key| !there.contains(key)).collect();
+        let mut changed: Vec<_> = gone.iter().filter_map(|key| self.monitors.remove(key)).collect();
         changed.extend(monitors.into_iter().flat_map(|monitor| self.put_monitor(monitor)));
         self.monitors_changed(changed)
     }
 
     /// Takes a monitor in; gives it as it was and as it is, unless it is what it was.
-    fn put_monitor(&mut self, monitor: PodMonitor) -> Vec<Arc<PodMonitor>> {
-        let id = monitor.id.clone();
-        let same = self.monitors.get(&id).is_some_and(|before| before.is_same_as(&monitor));
-        let before = self.monitors.insert(monitor);
-        let both = before.into_iter().chain(self.monitors.get(&id).cloned());
-        both.filter(|_| !same).collect()
+    fn put_monitor(&mut self, monitor: AnyMonitor) -> Vec<AnyMonitor> {
+        let before = self.monitors.insert(monitor.clone());
+        let same = before.as_ref().is_some_and(|before| before.is_same_as(&monitor));
+        before.into_iter().chain([monitor]).filter(|_| !same).collect()
+    }
+
+    /// A Service is new or different; gives it as it was and as it is, unless it is what it was.
+    pub fn insert_service(&mut self, service: Service) -> Vec<Arc<Service>> {
+        let id = service.id.clone();
+        let services = self.monitors.services_mut();
+        let before = services.insert(service);
+        let now = services.get(&id).cloned();
+        if before == now { Vec::new() } else { before.into_iter().chain(now).collect() }
+    }
+
+    /// A Service is gone; gives it as it was.
+    pub fn remove_service(&mut self, id: &MonitorId) -> Option<Arc<Service>> {
+        self.monitors.services_mut().remove(id)
+    }
+
+    /// These are all Services; gives those that are gone or different, as they were and as they are.
+    pub fn replace_services(&mut self, services: Vec<Service>) -> Vec<Arc<Service>> {
+        let there: BTreeSet<&MonitorId> = services.iter().map(|service| &service.id).collect();
+        let known = self.monitors.services().all().map(|service| &service.id);
+        let gone: Vec<MonitorId> = known.filter(|id| !there.contains(id)).cloned().collect();
+        let mut changed: Vec<_> = gone.iter().filter_map(|id| self.remove_service(id)).collect();
+        changed.extend(services.into_iter().flat_map(|service| self.insert_service(service)));
+        changed
     }
 
     /// Namespaces have these labels.
@@ -77,11 +101,12 @@ impl Inventory {
     }
 
     /// Mounts anew what pods need of these monitors.
-    fn monitors_changed(&mut self, monitors: Vec<Arc<PodMonitor>>) -> Changed {
+    fn monitors_changed(&mut self, monitors: Vec<AnyMonitor>) -> Changed {
         let mut templates = Concerned::new();
         for (id, known) in &mut self.templates {
             let Some(good) = &known.good else { continue };
-            let selected = monitors.iter().filter(|monitor| may_select(&good.agent, monitor));
+            let heads = monitors.iter().map(AnyMonitor::head);
+            let selected = heads.filter(|monitor| may_select(&good.agent, *monitor));
             let namespaces: BTreeSet<&str> = selected.map(|monitor| monitor.id.namespace.as_str()).collect();
             if namespaces.is_empty() {
                 continue;

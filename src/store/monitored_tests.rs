@@ -1,12 +1,15 @@
 //! Monitors, templates and namespaces in every order in which watches bring them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Changed;
 use crate::admission::sidecar::Sidecar;
-use crate::monitors::podmonitor::{MonitorId, PodMonitor};
+use crate::monitors::any::AnyMonitor;
+use crate::monitors::object::{Kind, MonitorId, MonitorKey};
+use crate::monitors::service::Service;
 use crate::names;
 use crate::store::inventory::{Inventory, Namespace};
 use crate::template::Settings;
@@ -24,32 +27,48 @@ fn template(name: &str, more: &Value) -> Value {
         "spec": {
             "podMonitorSelector": {"matchLabels": {"team": "one"}},
             "podMonitorNamespaceSelector": {"matchLabels": {"tier": "web"}},
+            "serviceMonitorSelector": {"matchLabels": {"team": "one"}},
+            "serviceMonitorNamespaceSelector": {"matchLabels": {"tier": "web"}},
         },
     });
     object["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     object
 }
 
-/// A monitor whose scrapes need a Secret.
-fn monitor(namespace: &str, team: &str, secret: &str) -> PodMonitor {
+/// A monitor of a kind whose scrapes need a Secret.
+fn monitor_of(kind: Kind, namespace: &str, team: &str, secret: &str) -> AnyMonitor {
+    let endpoints = json!([{"port": "web", "bearerTokenSecret": {"name": secret, "key": "token"}}]);
     let object = json!({
         "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PodMonitor",
+        "kind": kind.word(),
         "metadata": {"namespace": namespace, "name": "web", "labels": {"team": team}},
-        "spec": {
-            "selector": {},
-            "podMetricsEndpoints": [{"port": "web", "bearerTokenSecret": {"name": secret, "key": "token"}}],
+        "spec": match kind {
+            Kind::Pod => json!({"selector": {}, "podMetricsEndpoints": endpoints}),
+            Kind::Service => json!({"selector": {}, "endpoints": endpoints}),
         },
     });
-    PodMonitor::read(&object).unwrap()
+    AnyMonitor::read(kind, &object).unwrap()
+}
+
+/// One of pods.
+fn monitor(namespace: &str, team: &str, secret: &str) -> AnyMonitor {
+    monitor_of(Kind::Pod, namespace, team, secret)
+}
+
+fn service(name: &str, selector: &Value) -> Service {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "b", "name": name},
+        "spec": {"selector": selector, "ports": [{"name": "web", "port": 80}]},
+    });
+    Service::read(&object).unwrap()
 }
 
 fn id(name: &str) -> TemplateId {
     TemplateId { namespace: "a".to_owned(), name: name.to_owned() }
 }
 
-fn web() -> MonitorId {
-    MonitorId { namespace: "b".to_owned(), name: "web".to_owned() }
+fn web() -> MonitorKey {
+    MonitorKey { kind: Kind::Pod, id: MonitorId { namespace: "b".to_owned(), name: "web".to_owned() } }
 }
 
 fn label(inventory: &mut Inventory, name: &str, tier: &str) -> Changed {
@@ -70,31 +89,59 @@ fn mounts_in(inventory: &Inventory, namespace: &str) -> bool {
 }
 
 #[test]
-fn files_of_monitors_are_mounted_whatever_comes_first() {
-    type Step = fn(&mut Inventory);
-    let steps: [Step; 4] = [
-        |inventory| drop(inventory.insert_template(&template("one", &json!({}))).unwrap()),
-        |inventory| drop(inventory.insert_monitor(monitor("b", "one", "scrape"))),
-        |inventory| drop(label(inventory, "b", "web")),
-        // What another process kept of it.
-        |inventory| inventory.keep(&id("one"), Some(template("one", &json!({})))),
-    ];
-    let orders = (0..4_usize.pow(4)).map(|number| [0, 1, 2, 3].map(|digit| number / 4_usize.pow(digit) % 4));
-    let orders: Vec<_> = orders.filter(|order| (0..4).all(|step| order.contains(&step))).collect();
-    assert_eq!(orders.len(), 24);
-    for order in orders {
+fn files_of_monitors_are_mounted_whatever_comes_first_and_whatever_services_there_are() {
+    let orders =
+        (0..5_usize.pow(5)).map(|number| [0, 1, 2, 3, 4].map(|digit| number / 5_usize.pow(digit) % 5));
+    let orders: Vec<_> = orders.filter(|order| (0..5).all(|step| order.contains(&step))).collect();
+    assert_eq!(orders.len(), 120);
+    for (kind, order) in Kind::ALL.into_iter().flat_map(|kind| orders.iter().map(move |order| (kind, order)))
+    {
+        let step = |inventory: &mut Inventory, number: usize| match number {
+            0 => drop(inventory.insert_template(&template("one", &json!({}))).unwrap()),
+            1 => drop(inventory.insert_monitor(monitor_of(kind, "b", "one", "scrape"))),
+            2 => drop(label(inventory, "b", "web")),
+            // What another process kept of it.
+            3 => inventory.keep(&id("one"), Some(template("one", &json!({})))),
+            _ => drop(inventory.insert_service(service("shop", &json!({"app": "web"})))),
+        };
         let mut inventory = Inventory::new(Settings::default());
         let mut done = Vec::new();
-        for at in order {
-            steps[at](&mut inventory);
+        for &at in order {
+            step(&mut inventory, at);
             done.push(at);
             if done.contains(&0) {
                 let complete = [0, 1, 2].iter().all(|step| done.contains(step));
-                assert_eq!(mounts_in(&inventory, "b"), complete, "{done:?}");
-                assert!(!mounts_in(&inventory, "a"), "{done:?}");
+                assert_eq!(mounts_in(&inventory, "b"), complete, "{kind} {done:?}");
+                assert!(!mounts_in(&inventory, "a"), "{kind} {done:?}");
             }
         }
     }
+}
+
+#[test]
+fn a_list_of_all_services_is_taken_for_what_differs() {
+    let mut inventory = Inventory::new(Settings::default());
+    let web = json!({"app": "web"});
+    let names = |changed: Vec<Arc<Service>>| -> Vec<(String, bool)> {
+        changed.iter().map(|service| (service.id.name.clone(), service.spec.is_ok())).collect()
+    };
+    let expected = |names: &[(&str, bool)]| -> Vec<(String, bool)> {
+        names.iter().map(|&(name, is)| (name.to_owned(), is)).collect()
+    };
+    let all = || vec![service("one", &web), service("two", &web)];
+    assert_eq!(names(inventory.replace_services(all())), expected(&[("one", true), ("two", true)]));
+    assert_eq!(names(inventory.replace_services(all())), expected(&[]));
+    assert_eq!(names(inventory.insert_service(service("two", &web))), expected(&[]));
+    // As it was and as it is.
+    let without = service("two", &json!({}));
+    let changed = inventory.replace_services(vec![without, service("three", &web)]);
+    assert_eq!(names(changed), expected(&[("one", true), ("two", true), ("two", false), ("three", true)]));
+    let gone = |inventory: &mut Inventory, name: &str| {
+        let id = MonitorId { namespace: "b".to_owned(), name: name.to_owned() };
+        inventory.remove_service(&id).is_some()
+    };
+    assert_eq!(["one", "two", "two"].map(|name| gone(&mut inventory, name)), [false, true, false]);
+    assert_eq!(inventory.monitors().services().all().count(), 1);
 }
 
 #[test]
@@ -108,7 +155,7 @@ fn a_change_concerns_the_templates_that_select_the_monitor_or_did() {
     inventory.insert_template(&template("none", &json!({"podMonitorSelector": null}))).unwrap();
     let concerned = |changed: Changed| {
         let monitors: Vec<_> =
-            changed.monitors.iter().map(|monitor| monitor.labels["team"].clone()).collect();
+            changed.monitors.iter().map(|monitor| monitor.head().labels["team"].clone()).collect();
         (changed.templates.into_iter().map(|id| id.name).collect::<Vec<_>>(), monitors)
     };
     let expected = |templates: &[&str], monitors: &[&str]| {
@@ -137,13 +184,15 @@ fn a_list_of_all_monitors_is_taken_for_what_differs() {
         label(&mut inventory, namespace, "web");
     }
     let all = || vec![monitor("b", "one", "s"), monitor("c", "one", "s")];
-    assert_eq!(inventory.replace_monitors(all()).templates, [id("one")].into());
-    assert_eq!(inventory.replace_monitors(all()), Changed::default());
+    assert_eq!(inventory.replace_monitors(Kind::Pod, all()).templates, [id("one")].into());
+    assert_eq!(inventory.replace_monitors(Kind::Pod, all()), Changed::default());
+    // Those of another kind that have the same names are others.
+    assert_eq!(inventory.replace_monitors(Kind::Service, Vec::new()), Changed::default());
     let other = vec![monitor("b", "one", "s"), monitor("d", "one", "s")];
     let namespaces = |changed: Changed| -> Vec<String> {
-        changed.monitors.iter().map(|monitor| monitor.id.namespace.clone()).collect()
+        changed.monitors.iter().map(|monitor| monitor.head().id.namespace.clone()).collect()
     };
-    assert_eq!(namespaces(inventory.replace_monitors(other)), ["c", "d"]);
+    assert_eq!(namespaces(inventory.replace_monitors(Kind::Pod, other)), ["c", "d"]);
     assert_eq!(["b", "c", "d"].map(|namespace| mounts_in(&inventory, namespace)), [true, false, true]);
 }
 

@@ -23,6 +23,8 @@ pub(crate) mod https;
 pub(crate) mod injector;
 #[path = "control_plane/leash.rs"]
 pub(crate) mod leash;
+#[path = "control_plane/monitors.rs"]
+pub(crate) mod monitors;
 #[path = "control_plane/wire.rs"]
 pub(crate) mod wire;
 #[path = "control_plane/workloads.rs"]

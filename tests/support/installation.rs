@@ -167,7 +167,10 @@ pub(crate) async fn grant(installation: &Installation, account: &str) {
         rule("monitoring.coreos.com", "prometheusagents/status", &["patch"], &[]),
         rule("monitoring.coreos.com", "podmonitors", &watch, &[]),
         rule("monitoring.coreos.com", "podmonitors/status", &["patch"], &[]),
+        rule("monitoring.coreos.com", "servicemonitors", &watch, &[]),
+        rule("monitoring.coreos.com", "servicemonitors/status", &["patch"], &[]),
         rule("", "namespaces", &watch, &[]),
+        rule("", "services", &watch, &[]),
         rule("", "pods", &watch, &[]),
         rule("", "configmaps", &["get", "list", "watch", "create", "patch", "delete"], &[]),
         rule(

@@ -3,12 +3,11 @@
 //! Input: objects. Output: findings of a monitor or Service, each rule once however many templates select it.
 
 use super::finding::{Finding, Item, Rule};
+use crate::monitors::any::AnyMonitor;
 use crate::monitors::collect::{Collector, Unusable, is_collected, placed};
-use crate::monitors::object::{Monitor, Spec};
-use crate::monitors::podmonitor::PodMonitor;
-use crate::monitors::selection::{Refused, Rejected, Selection};
+use crate::monitors::object::{Kind, MonitorKey};
+use crate::monitors::selection::{Refused, Selection};
 use crate::monitors::service::Service;
-use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::{Settings, Template, validate};
 
 /// What the claimed templates among the objects make of the monitors among them.
@@ -55,22 +54,17 @@ impl<'a> Judged<'a> {
             return;
         }
         let object = placed(&item.object, self.namespace);
-        if let Ok(monitor) = PodMonitor::read(&object) {
-            self.rejected(&monitor, |selection| &selection.rejected, findings);
-        } else if let Ok(monitor) = ServiceMonitor::read(&object) {
-            self.rejected(&monitor, |selection| &selection.by_service.rejected, findings);
+        let monitor = Kind::of(&object).map(|kind| AnyMonitor::read(kind, &object));
+        if let Some(Ok(monitor)) = monitor {
+            self.rejected(&monitor.key(), findings);
         } else if let Ok(service) = Service::read(&object) {
             self.refused(&service, findings);
         }
     }
 
-    fn rejected<S: Spec>(
-        &self,
-        monitor: &Monitor<S>,
-        of: impl Fn(&Selection) -> &[Rejected],
-        findings: &mut Vec<Finding>,
-    ) {
-        let own = self.selections.iter().flat_map(of).filter(|rejected| rejected.id == monitor.id);
+    fn rejected(&self, monitor: &MonitorKey, findings: &mut Vec<Finding>) {
+        let all = self.selections.iter().flat_map(|selection| &selection.rejected);
+        let own = all.filter(|rejected| rejected.monitor == *monitor);
         for violation in own.flat_map(|rejected| &rejected.violations) {
             let value = violation.value.as_ref().map(|value| format!("{value:?} ")).unwrap_or_default();
             let finding = Finding {
@@ -86,12 +80,12 @@ impl<'a> Judged<'a> {
     }
 
     fn refused(&self, service: &Service, findings: &mut Vec<Finding>) {
-        let all = self.selections.iter().flat_map(|selection| &selection.by_service.refused);
+        let all = self.selections.iter().flat_map(|selection| &selection.refused);
         for Refused { monitor, why, .. } in all.filter(|refused| refused.service == service.id) {
             let finding = Finding {
                 rule: Rule::MonitorRejected,
                 field: "spec".to_owned(),
-                what: format!("of a Service that ServiceMonitor {monitor} selects {}", why.what()),
+                what: format!("of a Service that {monitor} selects {}", why.what()),
                 fix: why.fix().to_owned(),
             };
             if !findings.contains(&finding) {

@@ -13,7 +13,7 @@ use crate::controller::condition::{self, Undelivered};
 use crate::controller::events::event::{Event, Regarding, Sameness};
 use crate::controller::events::refused::Refused;
 use crate::controller::rendered::{Rejection, Rendered};
-use crate::monitors::podmonitor;
+use crate::monitors::object;
 use crate::template::agent::TemplateId;
 use crate::template::{API_VERSION, KIND};
 
@@ -85,12 +85,12 @@ fn about(
 }
 
 /// A warning about a monitor, with the reason that prometheus-operator has for it.
-fn about_monitor(Rejection { id, uid, .. }: &Rejection, note: String) -> Event {
+fn about_monitor(Rejection { monitor, uid, .. }: &Rejection, note: String) -> Event {
     let regarding = Regarding {
-        api_version: podmonitor::API_VERSION.to_owned(),
-        kind: podmonitor::KIND.to_owned(),
-        namespace: id.namespace.clone(),
-        name: id.name.clone(),
+        api_version: object::API_VERSION.to_owned(),
+        kind: monitor.kind.word().to_owned(),
+        namespace: monitor.id.namespace.clone(),
+        name: monitor.id.name.clone(),
         uid: uid.clone(),
     };
     Event { regarding, reason: "InvalidConfiguration", action: "Render", note, sameness: Sameness::Note }

@@ -13,8 +13,6 @@ pub enum Verdict {
     Modified(&'static str),
     /// It has no effect, for this reason.
     Ignored(&'static str),
-    /// It has no effect in this version.
-    NotYet(&'static str),
 }
 
 /// One row of the table.
@@ -26,7 +24,7 @@ pub struct Field {
     pub verdict: Verdict,
 }
 
-use Verdict::{Honoured, Ignored, Modified, NotYet};
+use Verdict::{Honoured, Ignored, Modified};
 
 const WORKLOAD: &str = "there is no workload of the agent's own: it runs in the application's pods";
 const PODS_OWN: &str = "belongs to the application's pod";
@@ -34,8 +32,6 @@ const SECURITY: &str =
     "the agent's container has a fixed security context that satisfies Pod Security restricted";
 const SHARDING: &str = "one agent scrapes one pod: there is nothing to shard";
 const NOT_ABOUT_PODS: &str = "selects targets that are not the agent's own pod";
-const SERVICES: &str =
-    "ServiceMonitors are rendered by the commands that read manifests, and are not followed in a cluster yet";
 const MOUNTED: &str =
     "from the pod's own namespace, and optional: an absent object would hold back the application";
 
@@ -150,8 +146,8 @@ pub const FIELDS: [Field; 104] = [
     field("serviceDiscoveryRole", Honoured),
     field("podMonitorSelector", Honoured),
     field("podMonitorNamespaceSelector", Honoured),
-    field("serviceMonitorSelector", NotYet(SERVICES)),
-    field("serviceMonitorNamespaceSelector", NotYet(SERVICES)),
+    field("serviceMonitorSelector", Honoured),
+    field("serviceMonitorNamespaceSelector", Honoured),
     field("probeSelector", Ignored(NOT_ABOUT_PODS)),
     field("probeNamespaceSelector", Ignored(NOT_ABOUT_PODS)),
     field("scrapeConfigSelector", Ignored(NOT_ABOUT_PODS)),
@@ -182,7 +178,7 @@ impl Field {
         };
         match self.verdict {
             Honoured | Modified(_) => None,
-            Ignored(why) | NotYet(why) => (!filled_in && !value.is_null()).then_some(why),
+            Ignored(why) => (!filled_in && !value.is_null()).then_some(why),
         }
     }
 }

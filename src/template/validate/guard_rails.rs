@@ -263,7 +263,7 @@ mod tests {
         let rejected: Vec<String> = selection
             .rejected
             .iter()
-            .map(|rejected| format!("{}: {}", rejected.id, rejected.violations[0]))
+            .map(|rejected| format!("{}: {}", rejected.monitor.id, rejected.violations[0]))
             .collect();
         assert_eq!(
             rejected,

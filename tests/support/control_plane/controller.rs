@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 
 use promsidecar::admission::sidecar::config_map_name;
+use promsidecar::monitors::any::AnyMonitor;
 use promsidecar::monitors::collect::namespace_labels;
-use promsidecar::monitors::podmonitor::{self, PodMonitor};
+use promsidecar::monitors::object::{self, Kind};
 use promsidecar::monitors::selection::Monitors;
+use promsidecar::monitors::service::Service;
 use promsidecar::names;
 use promsidecar::template::agent::TemplateId;
 use promsidecar::template::{Settings, Template, render, validate};
@@ -25,9 +27,7 @@ pub(crate) const OWN_NAMESPACE: &str = "promsidecar-system";
 pub(crate) const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/promsidecar-system/leases/promsidecar-controller";
 const MONITORING: &str = "/apis/monitoring.coreos.com/v1";
-/// The definition of `PodMonitor`s.
-const DEFINITION: &str =
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/podmonitors.monitoring.coreos.com";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// Reconciled and Available, with reasons, of a template that is in force.
 pub(crate) const GOOD: [[&str; 2]; 2] = [["True", "Delivered"], ["True", "Published"]];
 
@@ -112,28 +112,50 @@ pub(crate) fn config_map(namespace: &str, id: &TemplateId) -> String {
 
 /// Path of the `PodMonitor`s of a namespace.
 pub(crate) fn monitors(namespace: &str) -> String {
-    format!("{MONITORING}/namespaces/{namespace}/podmonitors")
+    monitors_of(Kind::Pod, namespace)
 }
 
-/// What a template renders to for the pods of a namespace, with every monitor and namespace as the API server has them.
+/// The same of a kind.
+pub(crate) fn monitors_of(kind: Kind, namespace: &str) -> String {
+    format!("{MONITORING}/namespaces/{namespace}/{}", resource(kind))
+}
+
+fn resource(kind: Kind) -> String {
+    format!("{}s", kind.word().to_ascii_lowercase())
+}
+
+/// The monitors of a kind, of all namespaces.
+async fn listed(plane: &ControlPlane, kind: Kind) -> Vec<Value> {
+    // The kind need not be known; one that is takes a while until it is served again after a restart.
+    let definition = format!("{DEFINITIONS}/{}.monitoring.coreos.com", resource(kind));
+    if plane.api.send("GET", &definition, &Value::Null).await.status != 200 {
+        return Vec::new();
+    }
+    let path = format!("{MONITORING}/{}", resource(kind));
+    until(&format!("{} are served", kind.plural()), || async {
+        plane.api.send("GET", &path, &Value::Null).await.status == 200
+    })
+    .await;
+    plane.api.list(&path).await
+}
+
+/// What a template renders to for the pods of a namespace, with every monitor, Service and namespace as the API server has them.
 pub(crate) async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &str) -> String {
     let mut all = Monitors::default();
-    // The kind need not be known; one that is takes a while until it is served again after a restart.
-    let listed = if plane.api.send("GET", DEFINITION, &Value::Null).await.status == 200 {
-        let path = format!("{MONITORING}/podmonitors");
-        until("PodMonitors are served", || async {
-            plane.api.send("GET", &path, &Value::Null).await.status == 200
-        })
-        .await;
-        plane.api.list(&path).await
-    } else {
-        Vec::new()
+    // An item of a list need not say what it is.
+    let typed = |mut object: Value, api_version: &str, kind: &str| {
+        object["apiVersion"] = json!(api_version);
+        object["kind"] = json!(kind);
+        object
     };
-    for mut object in listed {
-        // An item of a list need not say what it is.
-        object["apiVersion"] = json!(podmonitor::API_VERSION);
-        object["kind"] = json!(podmonitor::KIND);
-        all.insert(PodMonitor::read(&object).unwrap());
+    for kind in Kind::ALL {
+        for object in listed(plane, kind).await {
+            let object = typed(object, object::API_VERSION, kind.word());
+            all.insert(AnyMonitor::read(kind, &object).unwrap());
+        }
+    }
+    for object in plane.api.list("/api/v1/services").await {
+        all.services_mut().insert(Service::read(&typed(object, "v1", "Service")).unwrap());
     }
     for object in plane.api.list("/api/v1/namespaces").await {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use promsidecar::monitors::object::Kind;
 use serde_json::{Value, json};
 
 use super::ControlPlane;
@@ -20,9 +21,10 @@ pub(crate) async fn define_release(plane: &ControlPlane, release: &str) {
     define_of(plane, &format!("{OPERATOR}@v{release}")).await;
 }
 
-/// The definition of `PodMonitor`s alone.
-pub(crate) async fn define_monitors(plane: &ControlPlane) {
-    define_from(plane, &definitions(OPERATOR).join("monitoring.coreos.com_podmonitors.yaml")).await;
+/// The definition of a kind of monitors alone.
+pub(crate) async fn define_monitors(plane: &ControlPlane, kind: Kind) {
+    let file = format!("monitoring.coreos.com_{}s.yaml", kind.word().to_ascii_lowercase());
+    define_from(plane, &definitions(OPERATOR).join(file)).await;
 }
 
 async fn define_of(plane: &ControlPlane, module: &str) {

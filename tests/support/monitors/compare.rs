@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use promsidecar::monitors::collect::Collector;
+use promsidecar::monitors::object::{Kind, MonitorKey};
 use promsidecar::monitors::selection::{Monitors, Rejected, Selection};
 use promsidecar::names;
 use promsidecar::template::agent::Agent;
@@ -125,7 +126,8 @@ pub(crate) fn compare_with(
         let ours = jobs(&parsed(&render::render(&agent, namespace, &selection)));
         for monitor in monitors {
             // One side alone has no job; why is said above.
-            let elsewhere = everywhere.rejected.iter().any(|rejected| rejected.id.to_string() == id(monitor));
+            let elsewhere =
+                everywhere.rejected.iter().any(|rejected| rejected.monitor.id.to_string() == id(monitor));
             if elsewhere || !matches!(their_verdict(&generated, monitor), Some(Ok(()))) {
                 continue;
             }
@@ -189,18 +191,13 @@ pub(super) type Verdict<'a, T> = Option<Result<(), &'a T>>;
 
 /// Whether we take a monitor; `None` where the template does not select it.
 pub(super) fn verdict<'a>(selection: &'a Selection, monitor: &Value) -> Verdict<'a, [Violation]> {
-    let id = id(monitor);
-    let by_service = &selection.by_service;
-    let (taken, rejected, elsewhere) = if monitor["kind"] == "ServiceMonitor" {
-        (&by_service.taken, &by_service.rejected, &by_service.elsewhere)
-    } else {
-        (&selection.taken, &selection.rejected, &selection.elsewhere)
-    };
-    if let Some(Rejected { violations, .. }) = rejected.iter().find(|it| it.id.to_string() == id) {
+    let is_it =
+        |found: &MonitorKey| Some(found.kind) == Kind::of(monitor) && found.id.to_string() == id(monitor);
+    if let Some(Rejected { violations, .. }) = selection.rejected.iter().find(|it| is_it(&it.monitor)) {
         return Some(Err(violations));
     }
-    let mut taken = taken.iter().map(|taken| &taken.id).chain(elsewhere);
-    taken.any(|taken| taken.to_string() == id).then_some(Ok(()))
+    let mut taken = selection.taken.iter().map(|taken| &taken.monitor).chain(&selection.elsewhere);
+    taken.any(is_it).then_some(Ok(()))
 }
 
 pub(super) fn their_verdict<'a>(generated: &'a Generated, monitor: &Value) -> Verdict<'a, String> {
