@@ -36,6 +36,7 @@ fn shop(cluster: &str) -> Value {
     let yaml = yaml.replace("cluster: c1", &format!("cluster: {cluster}"));
     let mut object: Value = serde_saphyr::from_str(yaml.trim_end_matches("---\n")).unwrap();
     object["spec"]["podMonitorSelector"] = json!({});
+    object["spec"]["serviceMonitorSelector"] = json!({});
     object
 }
 
@@ -53,6 +54,31 @@ fn monitor(version: &str) -> Value {
             }],
         },
     })
+}
+
+/// A Service of the pods of `web`, whose label `version` their series have, and the monitor that says so.
+fn service(version: &str) -> [Value; 2] {
+    let metadata = json!({"namespace": "shop", "name": "web", "labels": {"app": "web", "version": version}});
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {
+            "selector": {"app": "web"},
+            "ports": [{"name": "scraped", "port": 80, "targetPort": "metrics"}],
+        },
+    });
+    let monitor = json!({
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": {"namespace": "shop", "name": "by-service"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "targetLabels": ["version"],
+            "endpoints": [{"port": "scraped"}],
+        },
+    });
+    [service, monitor]
 }
 
 fn opted_in(name: &str) -> Value {
@@ -168,6 +194,21 @@ async fn what_does_not_arrive_is_told(node: &Node) {
     }
 }
 
+/// A Service and its monitor do as the PodMonitor did.
+async fn a_service_comes_changes_and_goes_under_a_running_agent(node: &Node, pod: &Value) {
+    for (what, version) in [("and its monitor are applied", "1"), ("is labelled otherwise", "2")] {
+        let began = Instant::now();
+        node.apply(&list(&service(version))).await;
+        let labels = "job=\"web\", service=\"web\", endpoint=\"scraped\", container=\"app\"";
+        delivers_with(node, pod, &format!("{labels}, version=\"{version}\"")).await;
+        told(&format!("a Service {what}, until a series of it is at the receiver"), began);
+    }
+    let began = Instant::now();
+    node.kubectl(&["delete", "service/web", "servicemonitor/by-service", "--namespace=shop"]).await;
+    delivers_with(node, pod, "job=\"promsidecar/annotations\"").await;
+    told("Service and monitor are deleted, until the pod is scraped for its hint again", began);
+}
+
 async fn a_bad_edit_is_told_and_changes_nothing(node: &Node, pod: &Value) {
     let before = node.plane.api.get(&config_map("shop")).await;
     let began = Instant::now();
@@ -259,6 +300,7 @@ async fn it_is_installed_works_without_a_controller_and_is_removed_without_a_tra
     an_edit_reaches_the_agent_without_a_restart(&node, &pod).await;
     a_monitor_comes_changes_and_goes_under_a_running_agent(&node, &pod).await;
     what_does_not_arrive_is_told(&node).await;
+    a_service_comes_changes_and_goes_under_a_running_agent(&node, &pod).await;
     a_bad_edit_is_told_and_changes_nothing(&node, &pod).await;
     without_a_controller_new_pods_start_and_are_injected(&node).await;
     the_removal_leaves_pods_as_they_are(&node, &directory, &pod).await;

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::{MOST_FILES, Monitors};
 use crate::monitors::podmonitor::PodMonitor;
+use crate::monitors::service::Service;
+use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::agent::Agent;
 use crate::template::{Settings, Template, validate};
 
@@ -13,7 +15,10 @@ fn agent() -> Agent {
         "apiVersion": "monitoring.coreos.com/v1alpha1",
         "kind": "PrometheusAgent",
         "metadata": {"name": "agent", "namespace": "shop"},
-        "spec": {"podMonitorSelector": {}, "podMonitorNamespaceSelector": {}},
+        "spec": {
+            "podMonitorSelector": {}, "podMonitorNamespaceSelector": {},
+            "serviceMonitorSelector": {}, "serviceMonitorNamespaceSelector": {},
+        },
     });
     let settings = Settings::default();
     validate::validate(&Template::read(&object, &settings).unwrap(), &settings).unwrap()
@@ -115,4 +120,38 @@ fn hints_are_left_to_monitors_of_the_pods_own_namespace() {
         let found = monitors(&[(id, spec)]).select(&agent(), "team");
         assert_eq!((found.taken.len(), !found.hinted.is_empty()), (1, leaves), "{id} {endpoint}");
     }
+}
+
+#[test]
+fn what_pods_mount_is_the_same_whoever_knows_services_and_nothing_else_is_referred_to() {
+    let endpoints = |first: usize, count: usize, long: usize| -> Vec<Value> {
+        let rule = json!({"targetLabel": "a", "replacement": "x".repeat(long)});
+        let endpoint = |number| {
+            let mut endpoint = endpoint_with(&format!("secret-{number}"));
+            endpoint["relabelings"] = json!([rule]);
+            endpoint
+        };
+        (first..first + count).map(endpoint).collect()
+    };
+    let mut all = Monitors::default();
+    // The first one's jobs do not fit in; without Services it has none.
+    let specs = [
+        ("a", endpoints(0, MOST_FILES - 1, 10_000)),
+        ("b", endpoints(100, 2, 1)),
+        ("c", endpoints(200, 1, 1)),
+    ];
+    for (name, endpoints) in specs {
+        let object = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
+            "metadata": {"name": name, "namespace": "team"}, "spec": {"selector": {}, "endpoints": endpoints}});
+        all.insert(ServiceMonitor::read(&object).unwrap());
+    }
+    let files = all.files(&agent(), "team");
+    assert_eq!(files.len(), MOST_FILES);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "team"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "web", "port": 80}]}});
+    all.services_mut().insert(Service::read(&service).unwrap());
+    assert_eq!(all.files(&agent(), "team"), files);
+    let found = all.select(&agent(), "team");
+    assert_eq!(outcome(&found), named([&["team/c"], &["team/a", "team/b"], &[]]));
+    assert!(found.files.is_subset(&files));
 }
