@@ -150,7 +150,8 @@ fn kept_version(object: &ConfigMap) -> Kept {
 mod tests {
     use serde_json::json;
 
-    use super::kept_version;
+    use super::{found_service, kept_version};
+    use crate::monitors::service::Refusal;
     use crate::names;
     use crate::store::last_good;
     use crate::template::agent::TemplateId;
@@ -166,5 +167,26 @@ mod tests {
         );
         kept["metadata"]["annotations"] = json!({(names::TEMPLATE): "a/two"});
         assert_eq!(kept_version(&serde_json::from_value(kept).unwrap()), None);
+    }
+
+    #[test]
+    fn a_service_of_any_shape_is_one_and_what_is_wrong_with_it_is_said_where_it_is_selected() {
+        for (name, spec, expected) in [
+            ("web", json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}), Some(Ok(()))),
+            ("web", json!({}), Some(Err(Refusal::NoSelector))),
+            (
+                "web",
+                json!({"selector": [7], "clusterIPs": {}}),
+                Some(Err(Refusal::Misread(
+                    "spec.selector has the wrong type: invalid type: sequence, expected a map".to_owned(),
+                ))),
+            ),
+            ("not a name", json!({}), None),
+        ] {
+            let object = json!({"metadata": {"namespace": "a", "name": name}, "spec": spec, "status": 7});
+            let (id, read) = found_service(serde_json::from_value(object).unwrap());
+            assert_eq!(id.to_string(), format!("a/{name}"));
+            assert_eq!(read.map(|service| service.spec.map(drop)), expected, "{spec}");
+        }
     }
 }
