@@ -91,7 +91,7 @@ pub struct Fields {
     pub spec: Map<String, Value>,
     /// Fields that are used as they are.
     pub kept: Vec<&'static str>,
-    /// Fields that are used otherwise than upstream, or not yet.
+    /// Fields that are used otherwise than upstream.
     pub modified: Vec<Note>,
     /// Fields that are not in the template.
     pub left_out: Vec<Note>,
@@ -126,9 +126,8 @@ impl Fields {
             self.leave_out(path, why);
             return;
         }
-        let without_effect = field.why_ignored(value);
         if matches!(field.verdict, Verdict::Ignored(_)) {
-            if let Some(why) = without_effect {
+            if let Some(why) = field.why_ignored(value) {
                 self.leave_out(path, why);
             }
             return;
@@ -139,10 +138,9 @@ impl Fields {
             return;
         }
         self.spec.insert(field.name.to_owned(), value);
-        match (field.verdict, without_effect) {
-            (Verdict::Modified(how), _) => self.modified.push((path.to_string(), how.to_owned())),
-            (_, Some(why)) => self.modified.push((path.to_string(), why.to_owned())),
-            (_, None) => self.kept.push(field.name),
+        match field.verdict {
+            Verdict::Modified(how) => self.modified.push((path.to_string(), how.to_owned())),
+            Verdict::Honoured | Verdict::Ignored(_) => self.kept.push(field.name),
         }
     }
 
