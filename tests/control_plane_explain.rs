@@ -75,6 +75,20 @@ async fn pods_and_workloads_are_explained_by_what_was_done_and_what_would_be_don
 
     statuses(plane).await;
 
+    // A monitor of Services needs a file that the pod does not mount.
+    edit(plane, &path(&one), &json!({"spec": {"serviceMonitorSelector": {}}})).await;
+    let secret = json!({"name": "scraping", "key": "token"});
+    let monitor = json!({
+        "apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"selector": {}, "endpoints": [{"port": "http", "bearerTokenSecret": secret}]},
+    });
+    create(plane, &monitor).await;
+    let found = ask(plane, "admin", &["explain", &pod, "-n", "shop"]);
+    assert!(found.stdout.contains("outdated: created again, the pod would get another agent"), "{found:?}");
+    let deleted = plane.kubectl(&["delete", "servicemonitor", "web", "--namespace=shop"], "").await;
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+
     // Another version: the pod is outdated, and its ConfigMap goes with nobody to bring it back.
     edit(plane, &path(&one), &json!({"spec": {"version": "3.12.0"}})).await;
     delivered(plane, &one, "shop").await;
@@ -159,6 +173,8 @@ async fn somebody_else(plane: &ControlPlane) {
             forbidden("list prometheusagents.monitoring.coreos.com in namespace shop"),
             forbidden("list podmonitors.monitoring.coreos.com in all namespaces"),
             forbidden("list podmonitors.monitoring.coreos.com in namespace shop"),
+            forbidden("list servicemonitors.monitoring.coreos.com in all namespaces"),
+            forbidden("list servicemonitors.monitoring.coreos.com in namespace shop"),
             forbidden("list configmaps in namespace promsidecar-system"),
         ],
         "{}",

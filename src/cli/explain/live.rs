@@ -169,9 +169,12 @@ async fn objects(
     };
     let label = format!("{}=true", names::LAST_GOOD);
     let kept = Which { label: Some(&label), ..Which::of(own) };
+    let templates = everywhere(reader, &kinds::AGENTS, place, notes).await?;
+    let mut monitors = everywhere(reader, &kinds::POD_MONITORS, place, notes).await?;
+    monitors.extend(everywhere(reader, &kinds::SERVICE_MONITORS, place, notes).await?);
     Ok(Objects {
-        templates: everywhere(reader, &kinds::AGENTS, place, notes).await?,
-        monitors: everywhere(reader, &kinds::POD_MONITORS, place, notes).await?,
+        templates,
+        monitors,
         namespaces,
         kept: seen(reader.list(&kinds::CONFIG_MAPS, kept).await?, notes),
     })
