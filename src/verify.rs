@@ -94,15 +94,23 @@ pub fn label(template: Option<&Value>) -> Option<String> {
     Some(named.unwrap_or(PROMETHEUS_LABEL).to_owned()).filter(|label| !label.is_empty())
 }
 
-/// Asks for the best target of each pod of a template: 1 where one is up.
-pub fn query(label: Option<&str>, template: &str, namespace: Option<&str>) -> String {
+/// External labels of a template that every series of its agents has as they are written.
+pub fn external_labels(template: Option<&Value>) -> BTreeMap<String, String> {
+    let labels = template.and_then(|template| template["spec"]["externalLabels"].as_object());
+    // Variables are the pod's own.
+    let plain = |value: &&str| !value.contains('$');
+    let read =
+        |(name, value): (&String, &Value)| Some((name.clone(), value.as_str().filter(plain)?.to_owned()));
+    labels.into_iter().flatten().filter_map(read).collect()
+}
+
+/// Asks for the best target of each pod of a template: 1 where one is up. `labels` are those that its agents write.
+pub fn query(labels: &BTreeMap<String, String>, namespace: Option<&str>) -> String {
     let mut matchers = String::new();
-    if let Some(label) = label {
-        let name = if is_label_name(label, true) { label.to_owned() } else { format!("{label:?}") };
-        write!(matchers, ",{name}={template:?}").expect("a string takes every write");
-    }
-    if let Some(namespace) = namespace {
-        write!(matchers, ",namespace={namespace:?}").expect("a string takes every write");
+    let namespace = namespace.map(|namespace| ("namespace", namespace));
+    for (name, value) in labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(namespace) {
+        let name = if is_label_name(name, true) { name.to_owned() } else { format!("{name:?}") };
+        write!(matchers, ",{name}={value:?}").expect("a string takes every write");
     }
     format!("max by (namespace, pod) ({{__name__=\"up\"{matchers}}})")
 }
@@ -161,14 +169,13 @@ fn verdict(pod: &Value, up: Option<bool>, now: Timestamp, grace: SignedDuration)
             (Verdict::Missing, format!("nothing arrived, and its agent has run for {}", age(seconds)))
         };
     }
-    if phase == "Pending" {
+    let why = ["waiting", "terminated"].into_iter().find_map(|of| state[of]["reason"].as_str());
+    // What a kubelet says of a container whose turn has not come.
+    let has_a_turn = why.is_some_and(|why| !matches!(why, "PodInitializing" | "ContainerCreating"));
+    if phase == "Pending" && !has_a_turn {
         return (Verdict::Starting, "its phase is Pending".to_owned());
     }
-    let why = [("waiting", "reason"), ("terminated", "reason")]
-        .into_iter()
-        .find_map(|(state_of, key)| state[state_of][key].as_str())
-        .unwrap_or("its state is not known");
-    (Verdict::Down, format!("its agent does not run: {why}"))
+    (Verdict::Down, format!("its agent does not run: {}", why.unwrap_or("its state is not known")))
 }
 
 /// In the largest unit of which there are two.
@@ -190,7 +197,7 @@ mod tests {
     use k8s_openapi::jiff::{SignedDuration, Timestamp};
     use serde_json::{Value, json};
 
-    use super::{Arrived, Verdict, arrived, judge, label, query};
+    use super::{Arrived, Verdict, arrived, external_labels, judge, label, query};
     use crate::names;
 
     fn pod(phase: &str, state: &Value) -> Value {
@@ -226,7 +233,9 @@ mod tests {
         let crashing = pod("Running", &json!({"waiting": {"reason": "CrashLoopBackOff"}}));
         assert_eq!(judged(&crashing, None), row(Verdict::Down, "its agent does not run: CrashLoopBackOff"));
         let waiting = pod("Pending", &json!({"waiting": {"reason": "ImagePullBackOff"}}));
-        assert_eq!(judged(&waiting, None), row(Verdict::Starting, "its phase is Pending"));
+        assert_eq!(judged(&waiting, None), row(Verdict::Down, "its agent does not run: ImagePullBackOff"));
+        let initializing = pod("Pending", &json!({"waiting": {"reason": "PodInitializing"}}));
+        assert_eq!(judged(&initializing, None), row(Verdict::Starting, "its phase is Pending"));
         let done = pod("Succeeded", &json!({"terminated": {"reason": "Completed"}}));
         assert_eq!(judged(&done, None), row(Verdict::Ended, "its phase is Succeeded"));
         let mut deleted = old;
@@ -245,15 +254,22 @@ mod tests {
         assert_eq!(label(None).as_deref(), Some("prometheus"));
         let named = |name: &str| label(Some(&json!({"spec": {"prometheusExternalLabelName": name}})));
         assert_eq!((named("agent").as_deref(), named("")), (Some("agent"), None));
+        let query = |labels: &[(&str, &str)], namespace| {
+            let owned = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            query(&owned.collect(), namespace)
+        };
+        let template =
+            json!({"spec": {"externalLabels": {"cluster": "c1", "pod_name": "$(POD_NAME)", "odd": 1}}});
+        assert_eq!(external_labels(Some(&template)), [("cluster".to_owned(), "c1".to_owned())].into());
         assert_eq!(
-            query(Some("prometheus"), "shop/shop", Some("team")),
+            query(&[("prometheus", "shop/shop")], Some("team")),
             r#"max by (namespace, pod) ({__name__="up",prometheus="shop/shop",namespace="team"})"#
         );
         assert_eq!(
-            query(Some("a.b"), "s/s", None),
+            query(&[("a.b", "s/s")], None),
             r#"max by (namespace, pod) ({__name__="up","a.b"="s/s"})"#
         );
-        assert_eq!(query(None, "s/s", None), r#"max by (namespace, pod) ({__name__="up"})"#);
+        assert_eq!(query(&[], None), r#"max by (namespace, pod) ({__name__="up"})"#);
     }
 
     #[test]

@@ -134,7 +134,8 @@ fn write_yaml(converted: &[Converted], out: &mut impl Write) -> anyhow::Result<(
         if index > 0 {
             writeln!(out, "---")?;
         }
-        writeln!(out, "# Template {}, made from {}.", conversion.id, steps::source(conversion))?;
+        let made = format!("# Template {}, made from {}.", conversion.id, steps::source(conversion));
+        writeln!(out, "{}", one_line(&made, LONGEST_LINE))?;
         if !conversion.impossible.is_empty() {
             writeln!(out, "# NOT READY TO BE APPLIED: no agent can do this as it is.")?;
         }

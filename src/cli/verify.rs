@@ -73,7 +73,9 @@ pub struct Args {
 fn query_url(text: &str) -> Result<Uri, String> {
     let expected = "expected the address of a query API, such as http://localhost:9090 or https://mimir.example.com/prometheus";
     let uri: Uri = text.parse().map_err(|_| expected)?;
-    let usable = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+    // A password would be shown with every error.
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    let usable = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none() && !has_user;
     // Of the query itself, or where agents write to.
     if usable && !uri.path().contains("/api/v1/") { Ok(uri) } else { Err(expected.to_owned()) }
 }
@@ -96,6 +98,8 @@ struct Outcome {
     pods: Vec<Found>,
     /// Series of each template that no pod can be told from.
     anonymous: BTreeMap<String, usize>,
+    /// What could not be seen.
+    notes: Vec<String>,
     /// How many logs were not asked for.
     logs_left: usize,
 }
@@ -154,8 +158,11 @@ async fn verify(
     let injected = format!("{}=true", names::INJECTED);
     let which = Which { namespace, label: Some(&injected), metadata: false };
     let pods = cluster.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
-    // Without them, the usual label is taken.
-    let templates = cluster.list(&kinds::AGENTS, Which::default()).await?.unwrap_or_default();
+    let mut notes = Vec::new();
+    let templates = cluster.list(&kinds::AGENTS, Which::default()).await?.unwrap_or_else(|forbidden| {
+        notes.push(format!("{forbidden}: agents are told apart by the usual label, prometheus"));
+        Vec::new()
+    });
     let templates: BTreeMap<String, &Value> =
         templates.iter().map(|template| (identity(template), template)).collect();
 
@@ -164,8 +171,12 @@ async fn verify(
     let mut arrived: BTreeMap<String, Arrived> = BTreeMap::new();
     let used: BTreeSet<String> = pods.iter().filter_map(verify::template).collect();
     for template in used {
-        let label = verify::label(templates.get(&template).copied());
-        let query = verify::query(label.as_deref(), &template, namespace);
+        let object = templates.get(&template).copied();
+        let mut labels = verify::external_labels(object);
+        if let Some(label) = verify::label(object) {
+            labels.insert(label, template.clone());
+        }
+        let query = verify::query(&labels, namespace);
         let answer = ask(&client, &query).await.and_then(|answer| verify::arrived(&answer));
         let answer = answer.map_err(|error| anyhow!("--query-url {}: {error}", args.query_url))?;
         arrived.insert(template, answer);
@@ -188,6 +199,7 @@ async fn verify(
     }
     let anonymous = arrived.iter().filter(|(_, arrived)| arrived.anonymous > 0);
     Ok(Outcome {
+        notes,
         pods: found,
         anonymous: anonymous.map(|(template, arrived)| (template.clone(), arrived.anonymous)).collect(),
         logs_left: if args.log_lines > 0 { bad.saturating_sub(MOST_LOGS) } else { 0 },
@@ -249,7 +261,10 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
             .into_iter()
             .map(|verdict| (verdict.word().to_owned(), json!(count(verdict))))
             .collect();
-        return output::json(out, &json!({"pods": pods, "counts": counts, "anonymous": outcome.anonymous}));
+        return output::json(
+            out,
+            &json!({"pods": pods, "counts": counts, "anonymous": outcome.anonymous, "notes": outcome.notes}),
+        );
     }
     let style = Style::stdout();
     // Names and logs come from the cluster, and none may forge another line.
@@ -269,6 +284,9 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
             out,
             "note: {count} series of template {template} have no labels namespace and pod: what drops them, drops the means to tell pods apart"
         )?;
+    }
+    for note in &outcome.notes {
+        writeln!(out, "note: {}", clean(note))?;
     }
     if outcome.logs_left > 0 {
         writeln!(out, "note: the logs of {} more pods were not asked for", outcome.logs_left)?;
@@ -298,6 +316,7 @@ mod tests {
             "http://a/api/v1/write",
             "http://a/?b=c",
             "/x",
+            "http://u:p@a",
         ] {
             assert!(query_url(bad).unwrap_err().starts_with("expected the address of a query API"), "{bad}");
         }

@@ -9,7 +9,6 @@ use super::api::PodMetricsEndpoint;
 use super::fields;
 use crate::template::agent::{Agent, ScrapeClass};
 use crate::template::duration::PromDuration;
-use crate::template::guard_rails::flag;
 use crate::template::prometheus::{Authorization, Flow, ScrapeConfig, Tls};
 use crate::template::validate::credentials::Needs;
 use crate::template::validate::http::{self, ProxyFields};
@@ -95,10 +94,7 @@ pub(super) fn times(
     }
     let set = |time: Option<PromDuration>| time.filter(|time| !time.is_zero());
     let interval = set(job.scrape_interval).unwrap_or(global.scrape_interval);
-    if let Some(least) = agent.min_scrape_interval.filter(|least| interval < *least) {
-        let rule = guard_rails::below(&least, flag::MIN_SCRAPE_INTERVAL);
-        findings.violation(&path.key("interval"), interval.to_string(), rule);
-    }
+    guard_rails::check_endpoint(job, interval, &agent.guard_rails, path, findings);
     (interval, set(job.scrape_timeout).unwrap_or_else(|| global.scrape_timeout.min(interval)))
 }
 

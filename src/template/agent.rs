@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::api::PrometheusAgentSpec;
-use super::duration::PromDuration;
+use super::guard_rails::GuardRails;
 use super::prometheus::{
     Authorization, Global, Limits, Otlp, Relabel, RemoteWrite, Runtime, Storage, Tls, Tracing,
 };
@@ -174,8 +174,8 @@ pub struct Agent {
     pub scrape_interval: Duration,
     /// Global scrape timeout.
     pub scrape_timeout: Duration,
-    /// Shortest interval of a monitor that the platform's owners allow.
-    pub min_scrape_interval: Option<PromDuration>,
+    /// What the platform's owners allow its monitors.
+    pub guard_rails: GuardRails,
     /// Whether a `PodMonitor` or `ServiceMonitor` selector is set, so that a pod without hints may still be scraped.
     pub selects_monitors: bool,
     /// The object as read, for `render`.

@@ -28,6 +28,13 @@ pub struct GuardRails {
     pub max_targets: Option<u64>,
 }
 
+impl GuardRails {
+    /// Whether agents may send to a URL. One that is none, such as a text with variables of the kubelet, leads anywhere.
+    pub fn lead_to(&self, url: &str) -> bool {
+        text::is_url(url) && self.receivers.iter().any(|destination| destination.allows(url))
+    }
+}
+
 /// The flag of each bound, as messages name it.
 pub mod flag {
     /// [`super::GuardRails::receivers`].

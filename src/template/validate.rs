@@ -137,7 +137,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         scrape_interval: config.global.scrape_interval.get(),
         scrape_timeout: config.global.scrape_timeout.get(),
         selects_monitors: spec.pod_monitor_selector.is_some() || spec.service_monitor_selector.is_some(),
-        min_scrape_interval: rails.min_scrape_interval,
+        guard_rails: rails.clone(),
         spec: spec.clone(),
         ignored: Vec::new(),
         config,

@@ -220,8 +220,12 @@ fn cleaned(
     let other = metadata["annotations"].get(names::CONTROLLER_ID).filter(|other| **other != claim);
     removed.extend(other.map(|other| format!("annotation {}: {other}", names::CONTROLLER_ID)));
     metadata["annotations"][names::CONTROLLER_ID] = claim;
-    if pods != id.namespace && metadata["annotations"].get(names::ALLOWED_NAMESPACES).is_none() {
-        metadata["annotations"][names::ALLOWED_NAMESPACES] = json!(pods);
+    let allowed = metadata["annotations"][names::ALLOWED_NAMESPACES].as_str().unwrap_or_default().to_owned();
+    let is_listed = allowed.split(',').map(str::trim).any(|name| name == pods || name == "*");
+    if pods != id.namespace && !is_listed {
+        let list =
+            if allowed.trim().is_empty() { pods.to_owned() } else { format!("{},{pods}", allowed.trim()) };
+        metadata["annotations"][names::ALLOWED_NAMESPACES] = json!(list);
     }
     metadata
 }
@@ -265,8 +269,9 @@ impl Conversion {
         let fix = if self.kind == SERVER_KIND {
             let TemplateId { namespace, name } = &self.source;
             format!(
-                "add one; Prometheus {namespace}/{name} itself can be it, with enableRemoteWriteReceiver: true, at \
-                 http://prometheus-operated.{namespace}.svc:9090/api/v1/write"
+                "add one; Prometheus {namespace}/{name} itself can be it where it has one replica and one shard, with \
+                 enableRemoteWriteReceiver: true, at http://prometheus-operated.{namespace}.svc:9090/api/v1/write (and its \
+                 routePrefix before /api, if it has one)"
             )
         } else {
             "add one".to_owned()

@@ -31,6 +31,7 @@ pub fn steps(conversion: &Conversion, monitors: &[String]) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(credentials(conversion));
     steps.push(apply(conversion));
+    steps.push(what_agents_refuse(conversion));
     steps.extend(do_not_scrape_twice(conversion, monitors));
     steps.extend([opt_in(conversion), look(conversion), dashboards(conversion)]);
     steps.extend([back(conversion), the_end(conversion)]);
@@ -88,6 +89,23 @@ fn apply(conversion: &Conversion) -> Step {
     )
 }
 
+/// With the rule below, what agents do not scrape of a pod, nobody does.
+fn what_agents_refuse(conversion: &Conversion) -> Step {
+    Step::new(
+        format!(
+            "See what agents will not scrape, since nobody will once a pod of {} has its agent: what is listed as rejected or \
+             refused, and whatever is scraped now and in no monitor that the template selects. Mend it, or leave it to the \
+             central one by a scrape class without the rule of the next step",
+            conversion.pods
+        ),
+        [
+            "kubectl get prometheusagents,podmonitors,servicemonitors,services,namespaces -A -o yaml > cluster.yaml".to_owned(),
+            "promsidecar validate -f cluster.yaml".to_owned(),
+            format!("count by (job) (up{{namespace=\"{}\"}})", conversion.pods),
+        ],
+    )
+}
+
 /// The rule that drops a pod with an agent of its own, as items of a list.
 fn rule() -> [String; 3] {
     let label: String =
@@ -102,7 +120,7 @@ fn rule() -> [String; 3] {
 fn do_not_scrape_twice(conversion: &Conversion, monitors: &[String]) -> [Step; 2] {
     let source = source(conversion);
     let indented = |depth: usize| rule().map(|line| format!("{}{line}", " ".repeat(depth)));
-    let only = "only pods with an agent are dropped, and there is none yet";
+    let only = "only pods with an agent are dropped; keep it where the manifest is kept, or the next sync takes it away";
     let class = match &conversion.default_class {
         Some(class) => Step::new(
             format!(
@@ -128,9 +146,11 @@ fn do_not_scrape_twice(conversion: &Conversion, monitors: &[String]) -> [Step; 2
     let which = if monitors.is_empty() { String::new() } else { format!(" (here: {})", monitors.join(", ")) };
     let others = Step::new(
         format!(
-            "Add the same to the relabelings of monitors that name a scrapeClass{which}, and, in Prometheus' own spelling \
-             (source_labels), to the relabel_configs of ScrapeConfigs and additionalScrapeConfigs that find pods. In agents \
-             it has no effect: their targets lack that label"
+            "Add the same to the relabelings of monitors that name a scrapeClass{which}. In agents it has no effect: their \
+             targets lack that label. Agents read no ScrapeConfigs and no additionalScrapeConfigs: the default class reaches \
+             ScrapeConfigs too, so one that finds pods and has to go on needs a class of its own without the rule; to jobs of \
+             additionalScrapeConfigs add it, as source_labels of relabel_configs, only where the pods' annotations or monitors \
+             have the same target"
         ),
         [],
     );
@@ -146,11 +166,13 @@ fn opt_in(conversion: &Conversion) -> Step {
     let Conversion { pods, id, .. } = conversion;
     Step::new(
         format!(
-            "Opt namespace {pods} in, and replace its pods; each comes with its agent, and the central one leaves it out"
+            "When the central one has loaded the rule, opt namespace {pods} in, and replace its pods; each comes with its agent, \
+             and the central one leaves it out. Jobs come with their next run; bare pods, and workloads with OnDelete, when \
+             they are deleted"
         ),
         [
-            format!("kubectl annotate namespace {pods} {}={id}", names::TEMPLATE),
-            format!("kubectl label namespace {pods} {}=true", names::INJECT),
+            format!("kubectl annotate --overwrite namespace {pods} {}={id}", names::TEMPLATE),
+            format!("kubectl label --overwrite namespace {pods} {}=true", names::INJECT),
             restart(pods),
         ],
     )
@@ -158,12 +180,21 @@ fn opt_in(conversion: &Conversion) -> Step {
 
 fn look(conversion: &Conversion) -> Step {
     let pods = &conversion.pods;
+    let spec = &conversion.template["spec"];
+    let label = spec["prometheusExternalLabelName"]
+        .as_str()
+        .filter(|label| !label.is_empty())
+        .unwrap_or("prometheus");
     Step::new(
-        "See that each pod has its agent, and, at the receiver, that the second query finds nothing (a target that is scraped twice)",
+        "See that each pod has its agent, and, at the receiver, that every job of before is there, and that the last query finds \
+         nothing but targets that several central replicas scrape",
         [
             format!("kubectl get pods -n {pods} -L {}", names::INJECTED),
-            format!("count by (prometheus) (up{{namespace=\"{pods}\"}})"),
-            format!("count without (prometheus, prometheus_replica) (up{{namespace=\"{pods}\"}}) > 1"),
+            format!("count by (job) (up{{namespace=\"{pods}\"}})"),
+            format!("count by ({label}) (up{{namespace=\"{pods}\"}})"),
+            format!(
+                "count by (job, namespace, pod, container, endpoint, instance) (up{{namespace=\"{pods}\"}}) > 1"
+            ),
         ],
     )
 }
@@ -214,10 +245,18 @@ fn back(conversion: &Conversion) -> Step {
 fn the_end(conversion: &Conversion) -> Step {
     let source = source(conversion);
     let more = if conversion.kind == SERVER_KIND { ", or keep it as a receiver" } else { "" };
+    let id = &conversion.id;
     Step::new(
         format!(
-            "Other namespaces move in the same way. When nothing is left that {source} scrapes, delete it{more}; not before"
+            "Other namespaces move in the same way, each added to those that the template allows. When nothing is left that \
+             {source} scrapes, delete it{more}; not before"
         ),
-        [],
+        [format!(
+            "kubectl annotate --overwrite -n {} prometheusagent/{} {}={},ANOTHER",
+            id.namespace,
+            id.name,
+            names::ALLOWED_NAMESPACES,
+            conversion.pods
+        )],
     )
 }

@@ -6,8 +6,11 @@ use std::fmt::Display;
 
 use crate::template::agent::{Agent, ConfigParts};
 use crate::template::api::PrometheusAgentSpec;
+use crate::template::duration::PromDuration;
 use crate::template::guard_rails::{GuardRails, flag};
 use crate::template::image::ImageReference;
+use crate::template::prometheus::ScrapeConfig;
+use crate::template::quantity::Quantity;
 use crate::template::violation::{Findings, Path, Rule};
 
 /// Environment variables by which Go's HTTP client finds a proxy, in lower case.
@@ -36,6 +39,7 @@ pub(super) fn bounded(
 pub(super) fn check(agent: &Agent, rails: &GuardRails, findings: &mut Findings) {
     let root = Path::root("spec");
     receivers(agent, rails, &root, findings);
+    volumes(agent, rails, &root, findings);
     if let Some(named) = agent.spec.image.as_deref().filter(|image| !image.is_empty())
         && let Some(image) = ImageReference::parse(named)
         && !rails.images.is_empty()
@@ -58,6 +62,45 @@ pub(super) fn check(agent: &Agent, rails: &GuardRails, findings: &mut Findings) 
     }
 }
 
+/// Memory and storage that extra volumes may take, as their containers may.
+fn volumes(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Findings) {
+    for volume in agent.volumes.iter().filter(|volume| !volume["emptyDir"].is_null()) {
+        let directory = &volume["emptyDir"];
+        let resource = if directory["medium"] == "Memory" { "memory" } else { "ephemeral-storage" };
+        let Some(most) = rails.ceilings.get(resource) else { continue };
+        let path =
+            root.key("volumes").key(volume["name"].as_str().unwrap_or_default()).key("emptyDir").key("sizeLimit");
+        match directory["sizeLimit"].as_str() {
+            None => findings.violation(&path, "none", above(most, flag::CEILINGS)),
+            Some(text) if Quantity::parse(text).is_none_or(|size| size > *most || size.is_zero()) => {
+                findings.violation(&path, text, above(most, flag::CEILINGS));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What a monitor's endpoint does beside scraping: how often, and where the agent gets its tokens from.
+pub(crate) fn check_endpoint(
+    job: &ScrapeConfig,
+    interval: PromDuration,
+    rails: &GuardRails,
+    path: &Path,
+    findings: &mut Findings,
+) {
+    if let Some(least) = rails.min_scrape_interval.filter(|least| interval < *least) {
+        let rule = below(&least, flag::MIN_SCRAPE_INTERVAL);
+        findings.violation(&path.key("interval"), interval.to_string(), rule);
+    }
+    let Some(oauth2) = job.oauth2.as_ref().filter(|_| !rails.receivers.is_empty()) else { return };
+    let path = path.key("oauth2");
+    for (key, url) in [("tokenUrl", Some(&oauth2.token_url)), ("proxyUrl", oauth2.proxy.proxy_url.as_ref())] {
+        if let Some(url) = url.filter(|url| !url.is_empty() && !rails.lead_to(url)) {
+            findings.violation(&path.key(key), url, not_listed(&rails.receivers, flag::RECEIVERS));
+        }
+    }
+}
+
 /// Everything that agents send to beside their own pod: receivers, what is between, and what tokens come from.
 fn receivers(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Findings) {
     if rails.receivers.is_empty() {
@@ -69,18 +112,15 @@ fn receivers(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Find
             findings.violation(&path, url, not_listed(&rails.receivers, flag::RECEIVERS));
         }
     };
-    let leads_there = |url: &str| rails.receivers.iter().any(|destination| destination.allows(url));
-    let mut from_environment = false;
+    let leads_there = |url: &str| rails.lead_to(url);
     for (index, write) in remote_write.iter().enumerate() {
         let path = root.key("remoteWrite").index(index);
         let mut urls = vec![(path.key("url"), write.url.as_str())];
         urls.extend(write.proxy.proxy_url.as_deref().map(|url| (path.key("proxyUrl"), url)));
-        from_environment |= write.proxy.proxy_from_environment == Some(true);
         if let Some(oauth2) = &write.oauth2 {
             let path = path.key("oauth2");
             urls.push((path.key("tokenUrl"), &oauth2.token_url));
             urls.extend(oauth2.proxy.proxy_url.as_deref().map(|url| (path.key("proxyUrl"), url)));
-            from_environment |= oauth2.proxy.proxy_from_environment == Some(true);
         }
         for (path, url) in urls {
             check(path, url, leads_there(url));
@@ -90,7 +130,8 @@ fn receivers(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Find
         let allowed = rails.receivers.iter().any(|destination| destination.allows_host(&tracing.endpoint));
         check(root.key("tracingConfig").key("endpoint"), &tracing.endpoint, allowed);
     }
-    for variable in agent.env.iter().filter(|_| from_environment) {
+    // Whoever sends traces or signs requests takes them unasked.
+    for variable in &agent.env {
         let name = variable["name"].as_str().unwrap_or_default();
         if PROXY_VARIABLES.contains(&name.to_ascii_lowercase().as_str()) {
             // One that comes from elsewhere cannot be judged here.
@@ -160,16 +201,17 @@ mod tests {
             "scrapeTimeout": "5s",
             "enforcedTargetLimit": 30,
             "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "1Gi"}},
-            "containers": [{"name": "prometheus", "env": [{"name": "HTTPS_PROXY", "value": "http://evil.test"}]}],
+            "containers": [{"name": "prometheus", "env": [{"name": "HTTPS_PROXY", "value": "https://$(EVIL).example.com"}]}],
             "remoteWrite": [
                 {"url": "https://metrics.example.com/api/v1/write", "proxyUrl": "http://evil.test:3128"},
-                {"url": "http://metrics.example.com/", "proxyFromEnvironment": true, "oauth2": {
+                {"url": "http://metrics.example.com/", "oauth2": {
                     "endpointParams": {"client_id": "agent"},
                     "clientSecret": {"name": "c", "key": "secret"},
                     "tokenUrl": "https://login.evil.test/token",
                 }},
             ],
             "tracingConfig": {"endpoint": "tempo.evil.test:4317"},
+            "volumes": [{"name": "cache", "emptyDir": {"medium": "Memory"}}, {"name": "tmp", "emptyDir": {"sizeLimit": "3Gi"}}],
         });
         let receivers = "is none of what the platform allows: https://*.example.com/, http://proxy:3128 \
                          (--allowed-receivers); stay within it, or ask whoever runs promsidecar to change it";
@@ -182,7 +224,7 @@ mod tests {
         };
         let resources = "--max-agent-resources";
         let expected = [
-            line("containers.env.HTTPS_PROXY", "http://evil.test", receivers),
+            line("containers.env.HTTPS_PROXY", "https://$(EVIL).example.com", receivers),
             line("enforcedTargetLimit", "30", &above("20", "--max-targets")),
             line(
                 "image",
@@ -203,6 +245,8 @@ mod tests {
             ),
             line("storage.emptyDir.sizeLimit", "4Gi", &above("2Gi", resources)),
             line("tracingConfig.endpoint", "tempo.evil.test:4317", receivers),
+            line("volumes.promsidecar-x-cache.emptyDir.sizeLimit", "none", &above("512Mi", resources)),
+            line("volumes.promsidecar-x-tmp.emptyDir.sizeLimit", "3Gi", &above("2Gi", resources)),
         ];
         let found = judged(&spec, rails()).unwrap_err();
         assert_eq!(found, expected, "{found:#?}");
@@ -256,7 +300,12 @@ mod tests {
             })
         };
         let mut monitors = Collector::default();
-        for object in [monitor("often", "10s"), monitor("seldom", "15s"), monitor("default", "")] {
+        let mut asks = monitor("asks", "30s");
+        let secret = json!({"name": "c", "key": "secret"});
+        asks["spec"]["podMetricsEndpoints"][0]["oauth2"] = json!({
+            "endpointParams": {"client_id": "agent"}, "clientSecret": secret, "tokenUrl": "https://evil.test/",
+        });
+        for object in [asks, monitor("often", "10s"), monitor("seldom", "15s"), monitor("default", "")] {
             monitors.note(&object, "team-a").unwrap();
         }
         let selection = monitors.into_monitors().select(&agent, "team-a");
@@ -268,6 +317,9 @@ mod tests {
         assert_eq!(
             rejected,
             [
+                "team-a/asks: spec.podMetricsEndpoints[0].oauth2.tokenUrl: \"https://evil.test/\": is none of what the platform \
+                 allows: https://*.example.com/, http://proxy:3128 (--allowed-receivers); stay within it, or ask whoever runs \
+                 promsidecar to change it",
                 "team-a/often: spec.podMetricsEndpoints[0].interval: \"10s\": is less than 15s, the least that the \
                  platform allows (--min-scrape-interval); stay within it, or ask whoever runs promsidecar to change it"
             ]
