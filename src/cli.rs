@@ -19,6 +19,7 @@ pub mod convert;
 pub mod demo;
 pub mod diff;
 pub mod explain;
+pub mod in_force;
 pub mod inject;
 pub mod input;
 pub mod installed;
@@ -30,6 +31,7 @@ pub mod output;
 pub mod policy;
 pub mod render;
 pub mod rewrite;
+pub mod rollout;
 pub mod run;
 pub mod server;
 pub mod settings;
@@ -81,6 +83,8 @@ enum Command {
     Status(status::Args),
     /// Ask the receiver whether the series of injected pods arrive.
     Verify(verify::Args),
+    /// Bring running pods up to date by restarts of their owners.
+    Rollout(rollout::Args),
     /// Make a certificate authority and a serving certificate for the webhook.
     Certs(certs::Args),
     /// Print a completion script for a shell.
@@ -144,6 +148,7 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
         Command::Check(args) => check::run(&args, out),
         Command::Status(args) => status::run(&args, out),
         Command::Verify(args) => verify::run(&args, out),
+        Command::Rollout(args) => rollout::run(&args, out),
         Command::Certs(args) => certs::run(&args, out),
         Command::Completions(args) => shell::completions(&args, out),
         Command::Man(args) => shell::man(&args, out),

@@ -11,5 +11,6 @@ pub mod objects;
 pub mod reader;
 pub mod seen;
 pub mod snapshot;
+pub mod state;
 pub mod version;
 pub mod watch;

@@ -35,11 +35,6 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The namespace that promsidecar itself runs in.
-    pub fn own_namespace(&self) -> &str {
-        &self.policy.namespaces.own_namespace
-    }
-
     /// The flags that decide.
     pub fn flags(&self) -> Flags {
         Flags { policy: self.policy.clone(), settings: self.settings.clone() }

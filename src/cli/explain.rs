@@ -26,7 +26,6 @@ use crate::workload;
 
 mod json;
 mod live;
-mod state;
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]

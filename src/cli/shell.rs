@@ -70,12 +70,16 @@ fn page(command: Command) -> Man {
 fn pages() -> Vec<Command> {
     let mut main = Cli::command().disable_help_subcommand(true);
     main.build();
-    let mut pages = vec![main.clone()];
-    pages.extend(main.get_subcommands().map(|command| {
-        let name = format!("promsidecar-{}", command.get_name());
-        command.clone().display_name(name)
-    }));
+    let mut pages = Vec::new();
+    add_pages(&main, "promsidecar", &mut pages);
     pages
+}
+
+fn add_pages(command: &Command, name: &str, pages: &mut Vec<Command>) {
+    pages.push(command.clone().disable_help_subcommand(true).display_name(name));
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        add_pages(subcommand, &format!("{name}-{}", subcommand.get_name()), pages);
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +114,10 @@ mod tests {
         let mut expected: Vec<_> =
             subcommands().iter().map(|command| format!("promsidecar-{command}.1")).collect();
         expected.insert(0, "promsidecar.1".to_owned());
+        let rollout = expected.iter().position(|page| page == "promsidecar-rollout.1").unwrap();
+        let below = ["promsidecar-rollout-plan.1", "promsidecar-rollout-run.1"].map(str::to_owned);
+        let after = expected.split_off(rollout + 1);
+        expected.extend(below.into_iter().chain(after));
         let files: Vec<_> = expected.iter().map(|name| out.join(name).display().to_string()).collect();
         assert_eq!(String::from_utf8(printed).unwrap().lines().collect::<Vec<_>>(), files);
         let lint = std::fs::read_to_string(out.join("promsidecar-lint.1")).unwrap();

@@ -27,6 +27,16 @@ pub const BINDINGS: Resource = Resource::of_cluster(
 );
 /// Deployments.
 pub const DEPLOYMENTS: Resource = Resource::new("apps/v1", "Deployment", "deployments");
+/// `StatefulSets`.
+pub const STATEFUL_SETS: Resource = Resource::new("apps/v1", "StatefulSet", "statefulsets");
+/// `DaemonSets`.
+pub const DAEMON_SETS: Resource = Resource::new("apps/v1", "DaemonSet", "daemonsets");
+/// `ReplicaSets`.
+pub const REPLICA_SETS: Resource = Resource::new("apps/v1", "ReplicaSet", "replicasets");
+/// Jobs.
+pub const JOBS: Resource = Resource::new("batch/v1", "Job", "jobs");
+/// Rollouts of Argo.
+pub const ROLLOUTS: Resource = Resource::new("argoproj.io/v1alpha1", "Rollout", "rollouts");
 /// Leases.
 pub const LEASES: Resource = Resource::new("coordination.k8s.io/v1", "Lease", "leases");
 /// Secrets.

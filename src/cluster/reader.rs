@@ -1,4 +1,4 @@
-//! Objects of the cluster, read once. IO: asks the API server.
+//! Objects of the cluster, read once, and the patch that restarts one. IO: asks the API server.
 //!
 //! Input: a client. Output: objects as JSON, or what the user may not do; an error is an API server that cannot be asked.
 
@@ -145,6 +145,12 @@ impl Reader {
         self.send(Method::POST, &path, Some(pod), None).await
     }
 
+    /// Changes an object by a JSON merge patch, or looks what would become of it.
+    pub async fn patch(&self, path: &str, change: &Value, dry_run: bool) -> anyhow::Result<Answer> {
+        let path = if dry_run { format!("{path}?dryRun=All") } else { path.to_owned() };
+        self.send(Method::PATCH, &path, Some(change), None).await
+    }
+
     /// The last lines that a container wrote, or why there are none to be had.
     pub async fn log(
         &self,
@@ -182,11 +188,12 @@ impl Reader {
         accept: Option<&str>,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
+        let sent = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(ACCEPT, accept.unwrap_or("application/json"))
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, sent)
             .body(Body::from(bytes.into_bytes()))?;
         let unreachable =
             |error: &dyn std::error::Error| anyhow!("the API server cannot be asked: {}", chain(error));

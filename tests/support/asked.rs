@@ -70,6 +70,12 @@ impl Watched {
         self.out = None;
     }
 
+    /// As ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let kill = format!("kill -INT {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
     /// The exit code.
     pub(crate) async fn ended(mut self) -> Option<i32> {
         soon(tokio::task::spawn_blocking(move || self.child.wait().unwrap().code())).await.unwrap()

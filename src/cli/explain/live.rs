@@ -12,7 +12,6 @@ use kube::Client;
 use kube::discovery::Discovery;
 use serde_json::{Value, json};
 
-use super::state::{Injected, State, anew, state};
 use super::{Args, explain_decision, json as as_json};
 use crate::admission::Policy;
 use crate::admission::decision::{self, Verdict};
@@ -20,17 +19,15 @@ use crate::admission::json::Field;
 use crate::admission::owner::Workload;
 use crate::admission::pod::PodView;
 use crate::admission::review::one_line;
-use crate::cli::installed;
+use crate::cli::in_force::{self, seen};
 use crate::cli::kubernetes::block_on;
 use crate::cli::output::{self, Format};
 use crate::cli::style::{Style, Tone};
 use crate::cli::{UsageError, values};
 use crate::cluster::kinds;
-use crate::cluster::native;
 use crate::cluster::reader::{Reader, Which};
-use crate::cluster::seen::{Resource, Seen, list, name, namespace, text};
-use crate::cluster::snapshot::Objects;
-use crate::names;
+use crate::cluster::seen::{Seen, list, name, namespace, text};
+use crate::cluster::state::{Injected, State, anew, state};
 use crate::store::inventory::Inventory;
 use crate::template::agent::TemplateId;
 use crate::workload;
@@ -86,15 +83,8 @@ async fn find(args: &Args, client: Client, kind: &str, named: &str, place: &str)
         Ok(Some(object)) => object,
     };
     ensure!(workload::has_pod(&object), "{kind} {named} is no pod, and has no pod template");
-    let mut notes = Vec::new();
-    let flags = flags(args, &reader, &mut notes).await?;
-    let mut policy = flags.policy.to_policy();
-    if flags.policy.kubernetes_version.is_none() {
-        policy.native_sidecars = native::look_up(&client).await?.0;
-    }
-    let objects = objects(&reader, place, args.cluster.own_namespace(), &mut notes).await?;
-    let (inventory, unreadable) = objects.inventory(&flags.settings.to_settings());
-    notes.extend(unreadable);
+    let in_force::InForce { inventory, policy, mut notes } =
+        in_force::gather(&client, Some(place), args.cluster.flags()).await?;
     let pods = if object["kind"] == "Pod" {
         vec![object.clone()]
     } else {
@@ -132,76 +122,6 @@ async fn path_of(client: &Client, kind: &str, place: &str) -> anyhow::Result<Str
     bail!(
         "the cluster knows no kind {kind:?}: write it as kubectl does, such as deploy or rollouts.argoproj.io"
     )
-}
-
-/// The flags of the webhook that is installed; else those of this command.
-async fn flags(args: &Args, reader: &Reader, notes: &mut Vec<String>) -> anyhow::Result<installed::Flags> {
-    let own = args.cluster.own_namespace();
-    let deployments = match reader.list(&kinds::DEPLOYMENTS, Which::of(own)).await? {
-        Ok(deployments) => deployments,
-        Err(forbidden) => {
-            notes.push(format!("{forbidden}: decided by the flags of this command"));
-            return Ok(args.cluster.flags());
-        }
-    };
-    match deployments.iter().find_map(installed::flags) {
-        Some(Ok(flags)) => return Ok(flags),
-        Some(Err(why)) => notes
-            .push(format!("flags of the webhook cannot be read ({why}): decided by those of this command")),
-        None => notes.push(format!("no webhook is deployed in {own}: decided by the flags of this command")),
-    }
-    Ok(args.cluster.flags())
-}
-
-/// Templates, monitors and namespaces, as far as the user may see them.
-async fn objects(
-    reader: &Reader,
-    place: &str,
-    own: &str,
-    notes: &mut Vec<String>,
-) -> anyhow::Result<Objects> {
-    let namespaces = match reader.list(&kinds::NAMESPACES, Which::default()).await? {
-        Ok(namespaces) => namespaces,
-        Err(_) => {
-            let one = reader.get(&kinds::NAMESPACES, None, place).await?;
-            seen(one.map(|one| one.into_iter().collect()), notes)
-        }
-    };
-    let label = format!("{}=true", names::LAST_GOOD);
-    let kept = Which { label: Some(&label), ..Which::of(own) };
-    let templates = everywhere(reader, &kinds::AGENTS, place, notes).await?;
-    let mut monitors = everywhere(reader, &kinds::POD_MONITORS, place, notes).await?;
-    monitors.extend(everywhere(reader, &kinds::SERVICE_MONITORS, place, notes).await?);
-    Ok(Objects {
-        templates,
-        monitors,
-        namespaces,
-        kept: seen(reader.list(&kinds::CONFIG_MAPS, kept).await?, notes),
-    })
-}
-
-/// Objects of all namespaces or, where these may not be seen, of the pod's.
-async fn everywhere(
-    reader: &Reader,
-    resource: &Resource,
-    place: &str,
-    notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Value>> {
-    match reader.list(resource, Which::default()).await? {
-        Ok(all) => Ok(all),
-        Err(forbidden) => {
-            notes.push(forbidden.to_string());
-            Ok(seen(reader.list(resource, Which::of(place)).await?, notes))
-        }
-    }
-}
-
-/// What may be seen; what may not is noted.
-fn seen(objects: Seen<Vec<Value>>, notes: &mut Vec<String>) -> Vec<Value> {
-    objects.unwrap_or_else(|forbidden| {
-        notes.push(forbidden.to_string());
-        Vec::new()
-    })
 }
 
 /// Those of a namespace's pods that belong to a workload.

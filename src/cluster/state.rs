@@ -5,15 +5,15 @@
 
 use serde_json::{Value, json};
 
+use super::seen::{annotation, label, list, namespace, text};
 use crate::admission::offline;
 use crate::admission::sidecar::config_map_name;
-use crate::cluster::seen::{annotation, label, list, namespace, text};
 use crate::names;
 use crate::template::agent::TemplateId;
 
 /// What was done with a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// It has an agent.
     Injected(Injected),
     /// It asked, and did not get one: `reason: detail`.
@@ -24,22 +24,24 @@ pub(super) enum State {
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Injected {
+pub struct Injected {
     /// The template that it came from.
-    pub(super) template: TemplateId,
+    pub template: TemplateId,
+    /// Hash of the pod-level part that it was made with.
+    pub hash: String,
     generation: i64,
     injector: String,
     mode: String,
     /// Whether a pod that is created now would have the same; unknown where the template cannot be seen.
-    pub(super) current: Option<bool>,
+    pub current: Option<bool>,
     /// Whether its container is ready.
     ready: bool,
     /// The ConfigMap that it mounts.
-    pub(super) config_map: String,
+    pub config_map: String,
 }
 
 /// Reads a pod; `in_force` is the hash of a template for pods of a namespace.
-pub(super) fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> State {
+pub fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> State {
     if let Some(injected) = injected(pod, in_force) {
         return State::Injected(injected);
     }
@@ -61,6 +63,7 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>)
     let mut statuses = statuses.into_iter().flatten();
     let current = in_force(&template, namespace(pod)).map(|hash| hash == text(&status["hash"]));
     Some(Injected {
+        hash: text(&status["hash"]).to_owned(),
         generation: status["generation"].as_i64().unwrap_or_default(),
         injector: text(&status["injector"]).to_owned(),
         mode: text(&status["mode"]).to_owned(),
@@ -73,7 +76,7 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>)
 
 impl State {
     /// One line.
-    pub(super) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         match self {
             Self::Injected(injected) => {
                 let Injected { template, generation, injector, mode, ready, .. } = injected;
@@ -95,7 +98,7 @@ impl State {
     }
 
     /// For programs.
-    pub(super) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         match self {
             Self::Injected(injected) => json!({
                 "injected": true,
@@ -123,7 +126,7 @@ impl State {
 }
 
 /// The pod as it would be sent if it were created now; the error says why its agent cannot be thought away.
-pub(super) fn anew(pod: &Value) -> Result<Value, String> {
+pub fn anew(pod: &Value) -> Result<Value, String> {
     let mut pod = pod.clone();
     offline::uninject(&mut pod).map_err(|error| error.to_string())?;
     if let Some(object) = pod.as_object_mut() {

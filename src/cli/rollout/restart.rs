@@ -1,0 +1,163 @@
+//! The restart of one owner. IO: asks the API server, and changes the owner.
+//!
+//! Input: an owner of the plan. Output: that its rolling update is complete, that it was left alone, or why nobody else may be
+//! restarted. Before the restart a pod of its present template is tried: what would lose the agent is not restarted.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use serde_json::{Value, json};
+
+use super::{ROLLING, RunArgs};
+use crate::cluster::reader::Reader;
+use crate::cluster::seen::text;
+use crate::cluster::state::{State, state};
+use crate::rollout::plan::{Id, Owner};
+use crate::rollout::progress::{Progress, hindrance, progress, restart};
+use crate::workload;
+
+/// How often an owner is looked at while it is waited for.
+const OFTEN: Duration = Duration::from_secs(1);
+/// How often somebody else may change the owner between a look at it and its restart.
+const ATTEMPTS: usize = 5;
+
+/// What became of an owner.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Its rolling update is complete.
+    Complete,
+    /// The API server would take the change.
+    Tried,
+    /// It is as it was: why.
+    Left(String),
+    /// Nobody else may be restarted: why.
+    Stop(String),
+}
+
+/// The API server as one owner's restart needs it.
+pub(super) struct Restart<'a> {
+    reader: Reader,
+    args: &'a RunArgs,
+    id: &'a Id,
+    path: String,
+}
+
+impl<'a> Restart<'a> {
+    pub(super) fn of(client: &Client, args: &'a RunArgs, id: &'a Id) -> Option<Self> {
+        let kind = ROLLING.into_iter().find(|kind| kind.kind == id.kind)?;
+        let path = format!("{}/{}", kind.path(Some(&id.namespace)), id.name);
+        Some(Self { reader: Reader::new(client.clone()), args, id, path })
+    }
+
+    /// The owner as it is now; the error is why there is nothing to be done about it.
+    async fn look(&self) -> anyhow::Result<Result<Value, String>> {
+        let what = format!("get {} in namespace {}", self.id.object(), self.id.namespace);
+        Ok(match self.reader.get_at(&self.path, what).await? {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err("it was deleted meanwhile".to_owned()),
+            Err(forbidden) => Err(forbidden.to_string()),
+        })
+    }
+
+    /// Waits until its rolling update is complete.
+    pub(super) async fn complete(&self) -> anyhow::Result<Ended> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let object = match self.look().await {
+                Ok(Ok(object)) => object,
+                Ok(Err(why)) => return Ok(Ended::Left(why)),
+                // An API server that is restarted comes back.
+                Err(_) if began.elapsed() < self.args.timeout => {
+                    tokio::time::sleep(OFTEN).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let progress = progress(&object);
+            let what = match (&progress, hindrance(&object)) {
+                (Progress::Complete, _) => return Ok(Ended::Complete),
+                (Progress::UnderWay(what) | Progress::Failed(what), Some(why)) => format!("{what}; {why}"),
+                (Progress::Failed(what), None) => what.clone(),
+                (Progress::UnderWay(what), None) if began.elapsed() >= self.args.timeout => {
+                    format!("{what}, after {}s", self.args.timeout.as_secs())
+                }
+                (Progress::UnderWay(_), None) => {
+                    tokio::time::sleep(OFTEN).await;
+                    continue;
+                }
+            };
+            return Ok(Ended::Stop(format!("its rolling update is not complete: {what}")));
+        }
+    }
+
+    /// Restarts it as it is now; that it is complete is waited for by [`Self::complete`].
+    pub(super) async fn begin(&self, owner: &Owner) -> anyhow::Result<Ended> {
+        for _ in 0..ATTEMPTS {
+            let object = match self.look().await? {
+                Ok(object) => object,
+                Err(why) => return Ok(Ended::Left(why)),
+            };
+            if let Some(why) = hindrance(&object) {
+                return Ok(Ended::Left(why));
+            }
+            if let Progress::UnderWay(why) | Progress::Failed(why) = progress(&object) {
+                return Ok(Ended::Left(format!("another rolling update of it began meanwhile: {why}")));
+            }
+            if let Some(ended) = self.try_pod(owner, &object).await? {
+                return Ok(ended);
+            }
+            let patch = restart(&object, &Timestamp::now().strftime("%FT%TZ").to_string());
+            let answer = self.reader.patch(&self.path, &patch, self.args.dry_run).await?;
+            match answer.code {
+                200 if self.args.dry_run => return Ok(Ended::Tried),
+                200 => return Ok(Ended::Complete),
+                // Its controller or somebody else wrote meanwhile.
+                409 => {}
+                code => {
+                    let said = text(&answer.body["message"]);
+                    return Ok(Ended::Left(format!(
+                        "the API server does not take its restart: {said} ({code})"
+                    )));
+                }
+            }
+        }
+        Ok(Ended::Left("others change it all the time".to_owned()))
+    }
+
+    /// Creates a pod of its present template, in vain: whether the webhook gives it the agent that the plan expects.
+    async fn try_pod(&self, owner: &Owner, object: &Value) -> anyhow::Result<Option<Ended>> {
+        let (Some(mut pod), Some((template, hash))) = (workload::pod(object), &owner.now) else {
+            return Ok(Some(Ended::Left("its pod template cannot be read".to_owned())));
+        };
+        let place = &self.id.namespace;
+        let may = json!({"resourceAttributes": {"namespace": place, "verb": "create", "resource": "pods"}});
+        if !self.reader.may_i(&may).await? {
+            return Ok(None);
+        }
+        if let Some(metadata) = pod["metadata"].as_object_mut() {
+            metadata.remove("ownerReferences");
+            metadata.remove("name");
+            metadata.insert("generateName".to_owned(), json!(format!("{}-", self.id.name)));
+        }
+        let answer = self.reader.try_pod(place, &pod).await?;
+        if answer.code != 201 {
+            let said = text(&answer.body["message"]);
+            return Ok(Some(Ended::Left(format!("a pod of it would be refused now: {said}"))));
+        }
+        let found = state(&answer.body, |_, _| Some(hash.clone()));
+        Ok(match found {
+            State::Injected(found) if found.template == *template && found.current == Some(true) => None,
+            State::Injected(_) => Some(Ended::Stop(format!(
+                "a pod of it would not get the agent of {template} as it is now: the webhook has another version of it, other \
+                 flags, or is of another version than this command; see promsidecar check"
+            ))),
+            State::Skipped(skipped) => {
+                Some(Ended::Stop(format!("a pod of it would get no agent: {skipped}")))
+            }
+            State::Without => Some(Ended::Stop(
+                "a pod of it would get no agent: no webhook answers; see promsidecar check".to_owned(),
+            )),
+        })
+    }
+}
