@@ -24,7 +24,7 @@ mod resources;
 pub mod review;
 pub mod sidecar;
 pub mod status;
-mod targets;
+pub(crate) mod targets;
 
 use catalog::Catalog;
 use decision::{Decision, Missing, Refusal, Verdict};

@@ -109,10 +109,15 @@ pub fn query(labels: &BTreeMap<String, String>, namespace: Option<&str>) -> Stri
     let mut matchers = String::new();
     let namespace = namespace.map(|namespace| ("namespace", namespace));
     for (name, value) in labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(namespace) {
-        let name = if is_label_name(name, true) { name.to_owned() } else { format!("{name:?}") };
-        write!(matchers, ",{name}={value:?}").expect("a string takes every write");
+        let name = if is_label_name(name, true) { name.to_owned() } else { quoted(name) };
+        write!(matchers, ",{name}={}", quoted(value)).expect("a string takes every write");
     }
     format!("max by (namespace, pod) ({{__name__=\"up\"{matchers}}})")
+}
+
+/// A string of `PromQL`.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
 /// Reads the answer to [`query`]; the error is what the receiver says, or that it is no such API.

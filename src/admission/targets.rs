@@ -14,9 +14,9 @@ use super::pod::{Container, PodView};
 use crate::names::{self, RuntimeFact};
 
 /// Values beyond this are left out of labels; nobody relabels by them and they would crowd out the others.
-const MAX_VALUE: usize = 1024;
+pub(crate) const MAX_VALUE: usize = 1024;
 /// What `kubectl apply` keeps of the last manifest.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What the groups are made from.
 #[derive(Debug, Clone, Copy)]

@@ -88,6 +88,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         }
     };
     let Some(first) = chain.first() else { return check.end() };
+    let key = STANDARD.decode_to_vec(text(&secret["data"]["tls.key"]).as_bytes()).unwrap_or_default();
+    match x509::fits(first, &key) {
+        Ok(true) => {}
+        Ok(false) => check.failed(format!("tls.key of {place} is not the key of tls.crt"), MADE),
+        Err(why) => check.failed(format!("tls.key of {place} cannot be used: {why}"), MADE),
+    }
     let end = x509::end(first).unwrap_or(Timestamp::MIN);
     if end <= facts.now {
         check.failed(format!("the certificate in {place} ended on {}", day(end)), MADE);
@@ -98,7 +104,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if end > facts.now {
         judge_authorities(facts, &chain, &mut check);
     }
-    check.or_ok(format!("the one in {place} is accepted by every entry, valid until {}", day(end)))
+    check.or_ok(format!("the one in {place} is accepted by every entry that has a caBundle, valid until {}", day(end)))
 }
 
 /// Whether it is for the names by which the API server calls.
@@ -124,6 +130,10 @@ fn judge_authorities(facts: &Facts, chain: &[Der], check: &mut Check) {
         authorities.iter().any(|authority| x509::accepted(chain, authority, facts.now).is_ok())
     };
     let entries = ours(facts).map(entries).unwrap_or_default();
+    if entries.is_empty() {
+        check.not_checked("there is no registration to see whether its entries accept it".to_owned());
+        return;
+    }
     // What is no bundle at all is told by the other check.
     let with = entries.iter().filter(|entry| x509::certificates(&bundle(entry)).is_ok());
     let refusing: Vec<String> =
@@ -166,7 +176,9 @@ mod tests {
         Facts {
             now: now(0),
             registrations: Ok(vec![registration]),
-            secret: Ok(Some(json!({"data": {"tls.crt": encoded(&pair.certificate)}}))),
+            secret: Ok(Some(
+                json!({"data": {"tls.crt": encoded(&pair.certificate), "tls.key": encoded(&pair.key)}}),
+            )),
             ..Facts::default()
         }
     }
@@ -192,6 +204,16 @@ mod tests {
         let end = x509_end(&facts);
         assert_eq!(outcomes(&bundles(&facts)), [Outcome::Ok]);
         assert_eq!(outcomes(&check(&facts)), [Outcome::Ok]);
+        let mut other = installed(&Authority::new(SystemTime::now()).unwrap(), &[NAME]);
+        let key = other.secret.as_mut().unwrap().as_mut().unwrap()["data"]["tls.key"].take();
+        let mut mixed = installed(&authority, &[NAME]);
+        mixed.secret.as_mut().unwrap().as_mut().unwrap()["data"]["tls.key"] = key;
+        mixed.registrations = facts.registrations.clone();
+        assert!(check(&mixed)[0].found.ends_with("is not the key of tls.crt"), "{:?}", check(&mixed));
+        facts.registrations = Ok(Vec::new());
+        assert_eq!(outcomes(&check(&facts)), [Outcome::NotChecked]);
+        let mut facts = installed(&authority, &[NAME]);
+        let end = x509_end(&facts);
         facts.now = end - k8s_openapi::jiff::SignedDuration::from_hours(24);
         assert_eq!(outcomes(&check(&facts)), [Outcome::Warning]);
         facts.now = end;

@@ -42,7 +42,7 @@ pub fn pod(required: bool) -> Value {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "generateName": "promsidecar-check-",
+            "generateName": "promsidecar-probe-",
             "annotations": {(names::INJECT): TEMPLATE, (names::PORT): "8080"},
         },
         "spec": {
@@ -71,8 +71,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let namespace = &facts.names.namespace;
     let Tried { asking, requiring } = &facts.tried;
     let said = text(&requiring.body["message"]);
-    let by_webhook =
-        requiring.code == FORBIDDEN && said.contains("admission webhook") && said.contains(TEMPLATE);
+    // Others who refuse the pod name it, or its namespace.
+    let by_webhook = requiring.code == FORBIDDEN && is_ours(said) && said.contains(TEMPLATE);
     let marked = label(&asking.body, names::INJECTED) == Some("false")
         && annotation(&asking.body, names::SKIPPED).is_some_and(|skipped| skipped.contains(TEMPLATE));
     if by_webhook && (marked || asking.code != OK) {
@@ -94,6 +94,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         ));
     }
     check.end()
+}
+
+/// Whether a denial is by an entry of our registration: `admission webhook "NAME" denied the request: …`.
+fn is_ours(message: &str) -> bool {
+    let named = message.split_once("admission webhook \"").and_then(|(_, rest)| rest.split_once('"'));
+    named.is_some_and(|(name, _)| name.ends_with(".sidecar.prometheus.io"))
 }
 
 /// What is wrong with the call, without the name of the entry, which differs, and what says nothing.
@@ -124,9 +130,17 @@ mod tests {
     #[test]
     fn what_became_of_both_pods_says_whether_the_webhook_is_called() {
         let message = |message: &str| json!({"message": message});
-        let denied = "admission webhook \"required-by-pod\" denied the request: template promsidecar-check is not there";
+        let denied = "admission webhook \"required-by-pod.asked-by-pod.sidecar.prometheus.io\" denied the request: template promsidecar-check is not there";
         let failed = "Internal error occurred: failed calling webhook \"x\": failed to call webhook: Post \"https://a\": EOF";
+        let others =
+            "admission webhook \"kyverno.svc\" denied the request: resource promsidecar-check was blocked";
         let cases = [
+            (
+                outcome(FORBIDDEN, message(others)),
+                outcome(FORBIDDEN, message(others)),
+                finding::Outcome::NotChecked,
+                "no pod can be tried",
+            ),
             (
                 outcome(OK, marked()),
                 outcome(FORBIDDEN, message(denied)),

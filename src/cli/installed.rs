@@ -2,7 +2,7 @@
 //!
 //! Input: its Deployment. Output: the same flags that its command line means, read as it reads them.
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use serde_json::Value;
 
 use super::policy::PolicyArgs;
@@ -27,8 +27,11 @@ pub fn flags(deployment: &Value) -> Option<Result<Flags, String>> {
         list(&container["args"]).first().is_some_and(|first| first == "webhook" || first == "run")
     };
     let container = containers.iter().find(serves)?;
-    let cli = Cli::try_parse_from(line(container, namespace(deployment)));
-    Some(match cli.map(|cli| cli.command) {
+    // The variables of this process are not those of the webhook.
+    let program =
+        Cli::command().mut_subcommands(|command| command.mut_args(|argument| argument.env(None::<&str>)));
+    let matches = program.try_get_matches_from(line(container, namespace(deployment)));
+    Some(match matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|cli| cli.command) {
         Ok(Command::Webhook(args)) => Ok(args.flags()),
         Ok(Command::Run(args)) => Ok(args.flags()),
         Ok(_) => Err("it serves no webhook".to_owned()),

@@ -282,7 +282,8 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
     for (template, count) in &outcome.anonymous {
         writeln!(
             out,
-            "note: {count} series of template {template} have no labels namespace and pod: what drops them, drops the means to tell pods apart"
+            "note: {count} series of template {} have no labels namespace and pod: what drops them, drops the means to tell pods apart",
+            clean(template)
         )?;
     }
     for note in &outcome.notes {

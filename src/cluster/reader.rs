@@ -59,7 +59,13 @@ impl Reader {
     /// What the API server calls itself: `v1.37.2`.
     pub async fn version(&self) -> anyhow::Result<String> {
         let answer = self.send(Method::GET, "/version", None, None).await?;
-        Ok(text(&answer.body["gitVersion"]).to_owned())
+        match (answer.code, text(&answer.body["gitVersion"])) {
+            (200, version) if !version.is_empty() => Ok(version.to_owned()),
+            // Everything that is not found here would be taken for not being there.
+            (code, _) => Err(anyhow!(
+                "what answers is no API server: /version gives {code} without a version; see the server of the kubeconfig"
+            )),
+        }
     }
 
     /// Objects of a kind; none where the cluster does not know the kind.
@@ -79,7 +85,7 @@ impl Reader {
             let answer = self.send(Method::GET, &path, None, which.metadata.then_some(METADATA)).await?;
             match answer.code {
                 200 => {}
-                404 => return Ok(Ok(Vec::new())),
+                404 if from.is_empty() => return Ok(Ok(Vec::new())),
                 _ => return refused(&answer, what()),
             }
             for item in list(&answer.body["items"]) {
@@ -136,6 +142,13 @@ impl Reader {
             json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let answer = self.send(Method::POST, path, Some(&review), None).await?;
+        if answer.code != 201 {
+            return Err(anyhow!(
+                "what you may do cannot be asked: {} ({})",
+                text(&answer.body["message"]),
+                answer.code
+            ));
+        }
         Ok(answer.body["status"]["allowed"] == true)
     }
 
@@ -177,7 +190,13 @@ impl Reader {
         accept: Option<&str>,
     ) -> anyhow::Result<Answer> {
         let (status, bytes) = self.exchange(method, path, body, accept).await?;
-        Ok(Answer { code: status.as_u16(), body: serde_json::from_slice(&bytes).unwrap_or_default() })
+        let code = status.as_u16();
+        match serde_json::from_slice(&bytes) {
+            Ok(body) => Ok(Answer { code, body }),
+            // An error may come from whoever stands before the API server; a success is the API server's.
+            Err(_) if !status.is_success() => Ok(Answer { code, body: Value::Null }),
+            Err(error) => Err(anyhow!("the API server's answer cannot be read: {error}")),
+        }
     }
 
     async fn exchange(

@@ -145,6 +145,9 @@ fn jobs(
     let mut count = 0;
     for service in services.of(namespace).filter(|service| drafts.selects(service)) {
         count += 1;
+        if jobs.jobs.len() > service_job::MOST_JOBS {
+            break;
+        }
         match &service.spec {
             Ok(endpoints) => {
                 let Jobs { jobs: more, hinted } = drafts.jobs(service, endpoints);

@@ -155,3 +155,21 @@ fn what_pods_mount_is_the_same_whoever_knows_services_and_nothing_else_is_referr
     assert_eq!(outcome(&found), named([&["team/c"], &["team/a", "team/b"], &[]]));
     assert!(found.files.is_subset(&files));
 }
+
+#[test]
+fn endpoints_by_services_that_no_config_map_holds_are_rejected_before_they_fill_the_memory() {
+    let endpoints: Vec<Value> =
+        (0..1000).map(|number| json!({"port": "web", "path": format!("/{number}")})).collect();
+    let object = json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor",
+        "metadata": {"name": "large", "namespace": "team"}, "spec": {"selector": {}, "endpoints": endpoints}});
+    let mut all = Monitors::default();
+    all.insert(ServiceMonitor::read(&object).unwrap());
+    for number in 0..1000 {
+        let service = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": format!("web-{number}"), "namespace": "team"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"name": "web", "port": 80}]}});
+        all.services_mut().insert(Service::read(&service).unwrap());
+    }
+    let found = all.select(&agent(), "team");
+    assert_eq!(outcome(&found), named([&[], &["team/large"], &[]]));
+}

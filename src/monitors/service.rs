@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::api::IntOrString;
 use super::object::MonitorId;
+use crate::admission::targets::{LAST_APPLIED, MAX_VALUE};
 use crate::template::api::read;
 use crate::template::identity;
 use crate::template::violation::{Findings, Path};
@@ -136,10 +137,18 @@ impl Service {
         Ok(Self {
             id: MonitorId { namespace: namespace.to_owned(), name: name.to_owned() },
             labels: texts(&metadata["labels"]),
-            annotations: texts(&metadata["annotations"]),
+            annotations: annotations(&metadata["annotations"]),
             spec: spec(&object["spec"]),
         })
     }
+}
+
+/// Annotations that a relabeling may want: every Service of the cluster is kept, and what kubectl keeps there is the whole object
+/// once more. The targets of pods leave out the same.
+fn annotations(map: &Value) -> BTreeMap<String, String> {
+    let mut annotations = texts(map);
+    annotations.retain(|key, value| key != LAST_APPLIED && value.len() <= MAX_VALUE);
+    annotations
 }
 
 fn texts(map: &Value) -> BTreeMap<String, String> {
@@ -251,6 +260,16 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"}});
         object["spec"] = spec;
         Service::read(&object).unwrap().spec
+    }
+
+    #[test]
+    fn annotations_that_hold_whole_objects_are_not_kept() {
+        let service = Service::read(
+            &json!({"metadata": {"name": "web", "namespace": "shop", "annotations": {
+                "team": "a", "long": "x".repeat(1025), "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            }}}),
+        );
+        assert_eq!(service.unwrap().annotations, [("team".to_owned(), "a".to_owned())].into());
     }
 
     #[test]

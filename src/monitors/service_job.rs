@@ -194,6 +194,10 @@ fn matches(expression: &str, text: &str) -> bool {
     Regex::new(&format!("^(?s:{expression})$")).map_or(true, |regex| regex.is_match(text))
 }
 
+/// Jobs of a monitor for the pods of a namespace beyond which no more are made: these are more than a `ConfigMap` holds, and have
+/// to be so before they fill the memory.
+pub(super) const MOST_JOBS: usize = 10_000;
+
 impl Drafts {
     /// Whether the monitor selects a Service.
     pub(super) fn selects(&self, service: &Service) -> bool {
@@ -204,6 +208,9 @@ impl Drafts {
     pub(super) fn jobs(&self, service: &Service, endpoints: &Endpoints) -> Jobs {
         let mut jobs = Jobs::default();
         for drafted in &self.endpoints {
+            if jobs.jobs.len() > MOST_JOBS {
+                break;
+            }
             let place = Place { role: self.role, drafted, service, endpoints };
             match drafted.tells {
                 Tells::Nothing => place.together(drafted.wanted.may_be_other(&endpoints.ports), &mut jobs),

@@ -13,6 +13,7 @@ use super::prometheus::{
     Authorization, Global, Limits, Otlp, Relabel, RemoteWrite, Runtime, Storage, Tls, Tracing,
 };
 use super::quantity::Quantity;
+use super::validate::text;
 use super::version::Version;
 use super::violation::{Violation, Warning};
 
@@ -26,10 +27,11 @@ pub struct TemplateId {
 }
 
 impl TemplateId {
-    /// `namespace/name`, as [`Self`] is displayed.
+    /// `namespace/name`, as [`Self`] is displayed; nothing where these are no names.
     pub fn parse(text: &str) -> Option<Self> {
         let (namespace, name) = text.split_once('/')?;
-        Some(Self { namespace: namespace.to_owned(), name: name.to_owned() })
+        let are_names = text::is_label(namespace) && text::is_subdomain(name);
+        are_names.then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 }
 

@@ -68,8 +68,11 @@ fn volumes(agent: &Agent, rails: &GuardRails, root: &Path, findings: &mut Findin
         let directory = &volume["emptyDir"];
         let resource = if directory["medium"] == "Memory" { "memory" } else { "ephemeral-storage" };
         let Some(most) = rails.ceilings.get(resource) else { continue };
-        let path =
-            root.key("volumes").key(volume["name"].as_str().unwrap_or_default()).key("emptyDir").key("sizeLimit");
+        let path = root
+            .key("volumes")
+            .key(volume["name"].as_str().unwrap_or_default())
+            .key("emptyDir")
+            .key("sizeLimit");
         match directory["sizeLimit"].as_str() {
             None => findings.violation(&path, "none", above(most, flag::CEILINGS)),
             Some(text) if Quantity::parse(text).is_none_or(|size| size > *most || size.is_zero()) => {
