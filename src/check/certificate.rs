@@ -201,7 +201,6 @@ mod tests {
     fn a_certificate_is_accepted_until_shortly_before_its_end() {
         let authority = Authority::new(SystemTime::now()).unwrap();
         let mut facts = installed(&authority, &[NAME]);
-        let end = x509_end(&facts);
         assert_eq!(outcomes(&bundles(&facts)), [Outcome::Ok]);
         assert_eq!(outcomes(&check(&facts)), [Outcome::Ok]);
         let mut other = installed(&Authority::new(SystemTime::now()).unwrap(), &[NAME]);
