@@ -132,7 +132,27 @@ pub enum Finding<'a> {
 #[derive(Debug, Deserialize)]
 struct WrittenStatus {
     version: u32,
-    mode: Mode,
+    mode: Option<WrittenMode>,
+}
+
+/// A later version may say the mode in another way.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum WrittenMode {
+    Known(Mode),
+    Later(serde::de::IgnoredAny),
+}
+
+impl WrittenStatus {
+    /// The mode, as far as it is known, of a status that counts as ours; `None` where it does not.
+    fn ours(&self) -> Option<Option<Mode>> {
+        match self.mode {
+            Some(WrittenMode::Known(mode)) => {
+                (self.version >= super::status::FIRST_VERSION).then_some(Some(mode))
+            }
+            Some(WrittenMode::Later(_)) | None => (self.version > super::status::VERSION).then_some(None),
+        }
+    }
 }
 
 /// The pod's namespace, and what is known around it.
@@ -326,11 +346,11 @@ impl<'a> Walk<'a> {
         if let Some((container, init)) = ours
             && let Some(status) = pod.annotation(names::STATUS)
             && let Ok(status) = serde_json::from_str::<WrittenStatus>(status)
-            && status.version >= super::status::FIRST_VERSION
+            && let Some(mode) = status.ours()
         {
             let mut refusal = Refusal::silent(Reason::AlreadyInjected);
             // An API server or webhook that drops what it does not know turns our sidecar into an init step without end.
-            if status.mode == Mode::Native && init && !container.is_native_sidecar() {
+            if mode == Some(Mode::Native) && init && !container.is_native_sidecar() {
                 refusal.warning = Some(format!(
                     "another webhook or an old API server removed restartPolicy from {}: the pod will not start",
                     names::CONTAINER

@@ -196,3 +196,46 @@ fn a_status_that_would_take_out_what_is_not_ours_is_refused() {
         "annotation sidecar.prometheus.io/status cannot be read (it is no text); take the agent out by hand"
     );
 }
+
+#[test]
+fn an_agent_of_status_version_1_is_taken_out_again() {
+    macro_rules! frozen {
+        ($case:literal) => {
+            (
+                include_str!(concat!("../../tests/golden/status-v1/", $case, "/before.yaml")),
+                include_str!(concat!("../../tests/golden/status-v1/", $case, "/injected.yaml")),
+            )
+        };
+    }
+    for (before, injected) in
+        [frozen!("parents-absent"), frozen!("parents-null-and-empty"), frozen!("pod-container-mode")]
+    {
+        let read = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
+        let mut pod = read(injected);
+        assert!(matches!(uninject(&mut pod), Ok(Taken::Agent { .. })));
+        assert_eq!(pod, read(before));
+    }
+}
+
+#[test]
+fn an_agent_of_a_later_version_stays_and_is_left_to_that_version() {
+    let (pod, _) = injected(&json!({"spec": {"containers": [{"name": "web"}]}}), Owner::Unknown);
+    let later = [
+        json!({"version": 2, "mode": "native", "more": {}}),
+        json!({"version": 99, "mode": "other"}),
+        json!({"version": 99, "mode": {"kind": "native"}}),
+        json!({"version": 99}),
+    ];
+    for status in later {
+        let mut value = pod.clone();
+        value["metadata"]["annotations"]["sidecar.prometheus.io/status"] = json!(status.to_string());
+        let before = value.clone();
+        let refused =
+            inject(&mut value, "team-a", Owner::Unknown, &catalog(), &Policy::default()).unwrap_err();
+        let silent = Refusal::new(Reason::AlreadyInjected, String::new());
+        assert_eq!(refused.refusal, silent, "{status}");
+        let version = u32::try_from(status["version"].as_u64().unwrap()).unwrap();
+        assert_eq!(uninject(&mut value), Err(UninjectError::Newer(version)));
+        assert_eq!(value, before);
+    }
+}
