@@ -144,14 +144,17 @@ enum WrittenMode {
 }
 
 impl WrittenStatus {
-    /// The mode, as far as it is known, of a status that counts as ours; `None` where it does not.
-    fn ours(&self) -> Option<Option<Mode>> {
+    /// Whether it counts as ours: the present version says its mode as we do, a later one may say it as it likes.
+    const fn is_ours(&self) -> bool {
         match self.mode {
-            Some(WrittenMode::Known(mode)) => {
-                (self.version >= super::status::FIRST_VERSION).then_some(Some(mode))
-            }
-            Some(WrittenMode::Later(_)) | None => (self.version > super::status::VERSION).then_some(None),
+            Some(WrittenMode::Known(_)) => self.version >= super::status::FIRST_VERSION,
+            Some(WrittenMode::Later(_)) | None => self.version > super::status::VERSION,
         }
+    }
+
+    /// Whether it says that the agent is a native sidecar.
+    const fn is_native(&self) -> bool {
+        matches!(self.mode, Some(WrittenMode::Known(Mode::Native)))
     }
 }
 
@@ -346,11 +349,11 @@ impl<'a> Walk<'a> {
         if let Some((container, init)) = ours
             && let Some(status) = pod.annotation(names::STATUS)
             && let Ok(status) = serde_json::from_str::<WrittenStatus>(status)
-            && let Some(mode) = status.ours()
+            && status.is_ours()
         {
             let mut refusal = Refusal::silent(Reason::AlreadyInjected);
             // An API server or webhook that drops what it does not know turns our sidecar into an init step without end.
-            if mode == Some(Mode::Native) && init && !container.is_native_sidecar() {
+            if status.is_native() && init && !container.is_native_sidecar() {
                 refusal.warning = Some(format!(
                     "another webhook or an old API server removed restartPolicy from {}: the pod will not start",
                     names::CONTAINER

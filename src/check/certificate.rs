@@ -104,7 +104,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if end > facts.now {
         judge_authorities(facts, &chain, &mut check);
     }
-    check.or_ok(format!("the one in {place} is accepted by every entry that has a caBundle, valid until {}", day(end)))
+    check.or_ok(format!(
+        "the one in {place} is accepted by every entry that has a caBundle, valid until {}",
+        day(end)
+    ))
 }
 
 /// Whether it is for the names by which the API server calls.

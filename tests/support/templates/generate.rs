@@ -64,6 +64,14 @@ fn scraping(spec: &mut Map<String, Value>, dice: &mut Dice) {
     if spec.contains_key("podMonitorSelector") {
         spec.insert("serviceDiscoveryRole".to_owned(), json!("EndpointSlice"));
     }
+    for (pods, services) in [
+        ("podMonitorSelector", "serviceMonitorSelector"),
+        ("podMonitorNamespaceSelector", "serviceMonitorNamespaceSelector"),
+    ] {
+        if let Some(selector) = spec.get(pods).cloned() {
+            spec.insert(services.to_owned(), selector);
+        }
+    }
 }
 
 fn labels(spec: &mut Map<String, Value>, dice: &mut Dice) {
