@@ -56,14 +56,17 @@ test: lint tools ## Everything: format, lints, documentation, all tests.
 	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target $(SIDE_BY_SIDE) || failed=yes; \
 	$(MAKE) --no-print-directory group-alone || failed=yes; \
 	test -z "$$failed" || { awk "$$FAILURES" $(LOGS)/*.log; exit 1; }
+	@grep -hE '(compared|label_sets|unexplained differences)[^|]*: [0-9]' $(LOGS)/*.log || true
 ifeq ($(E2E),0)
 	@$(NOT_RUN)
 endif
 
-# No group stops at a failure, and none lends cargo the jobserver of make.
+# No group stops at a failure, and none lends cargo the jobserver of make. What tests count is shown where they pass too;
+# benchmarks, which are alone, know no such flag.
+$(SIDE_BY_SIDE): SHOWN := -- --show-output
 $(SIDE_BY_SIDE) group-alone:
 	@began=$$(date +%s); \
-	env -u MAKEFLAGS $(CARGO) test --locked --no-fail-fast $($@) >$(LOGS)/$@.log 2>&1; code=$$?; \
+	env -u MAKEFLAGS $(CARGO) test --locked --no-fail-fast $($@) $(SHOWN) >$(LOGS)/$@.log 2>&1; code=$$?; \
 	echo "$@: exit code $$code after $$(($$(date +%s) - began)) s" >>$(LOGS)/$@.log; \
 	cat $(LOGS)/$@.log; \
 	exit $$code
