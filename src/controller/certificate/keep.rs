@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::registration::{Publication, Registration, service_names};
-use super::rotation::{Judgement, Seen, Step, Why, judge};
+use super::rotation::{Judgement, Seen, Step, judge};
 use super::secret::{self, Stored};
 use super::{Observer, issue};
 use crate::controller::apply::{WriteError, Writer};
@@ -24,10 +24,11 @@ use crate::names;
 /// Both are looked at this often, whatever the watches told.
 const RESYNC: Duration = Duration::from_mins(10);
 
-/// Who makes a write of the Secret necessary: nobody where it is the next step of what was begun, or asked for.
+/// Who makes a write of the Secret necessary: nobody where it is the next step of what was begun. To ask is to provoke: who
+/// takes the answer away again and again must not have authorities made without end.
 const fn provoked(step: &Step) -> &'static str {
     match step {
-        Step::Switch { .. } | Step::Retire | Step::Prepare { why: Why::Asked, .. } => "",
+        Step::Switch { .. } | Step::Retire => "",
         _ => "anybody",
     }
 }
@@ -194,11 +195,7 @@ impl Keeper {
             let why = format!("Secret {own_namespace}/{} {why}", objects.secret);
             outcome.problems.insert(Problem::SecretNotOurs, why);
         }
-        if !self.leadership.is_held() {
-            return;
-        }
-        let made = issue::content(judgement, stored, names, now);
-        if matches!(made, Ok(None)) {
+        if !self.leadership.is_held() || matches!(judgement.step, Step::Keep | Step::Refuse(_)) {
             return;
         }
         let by = provoked(&judgement.step);
@@ -206,7 +203,7 @@ impl Keeper {
             outcome.wait(wait);
             return;
         }
-        let content = match made {
+        let content = match issue::content(judgement, stored, names, now) {
             Ok(Some(content)) => content,
             Ok(None) => return,
             Err(error) => {

@@ -10,7 +10,8 @@
 //! | publishing | the same, the next | key of the next | every entry trusts it for [`Times::wait`]: [`Step::Switch`] |
 //! | overlapping | the one that signs, those before | empty | [`Times::overlap`] has passed and they are not needed: [`Step::Retire`] |
 //!
-//! Nothing is served that an API server may not know yet, and nobody is forgotten whose certificates may still be served. What
+//! Nothing is served that an API server may not know yet, and the Secret forgets nobody whose certificates may still be served (who
+//! writes an older Secret over it makes it forget). What
 //! has to pass for that is measured by a clock that does not jump, anew by each process; the wall clock says when to begin, and
 //! never that something may be taken away. A new certificate is in force wherever the one before was, whichever of two clocks
 //! was wrong.
@@ -312,7 +313,7 @@ fn judged(step: Step, held: &Held) -> Judgement {
         step,
         trusted: held.trusted(),
         needed: usize::from(held.signs.is_some()) + usize::from(held.next.is_some()),
-        authority_end: held.signs.as_ref().and_then(|signs| x509::life(signs).ok()).map(|(_, end)| end),
+        authority_end: held.signs.as_ref().and_then(|signs| x509::end(signs).ok()),
         end: None,
         phase,
         again: None,
@@ -393,7 +394,7 @@ fn certificate(seen: &Seen<'_>, signs: Option<&Der>) -> Certificate {
     let unusable = |key| move |why| (Why::Unusable { key, why }, None);
     let chain = x509::certificates(stored.get(CERTIFICATE)).map_err(unusable(CERTIFICATE))?;
     let Some(first) = chain.first() else { return Err((Why::NotInForce, None)) };
-    let (_, end) = x509::life(first).map_err(unusable(CERTIFICATE))?;
+    let end = x509::end(first).map_err(unusable(CERTIFICATE))?;
     if !x509::fits(first, stored.get(KEY)).map_err(unusable(KEY))? {
         return Err((Why::WrongKey { key: KEY, certificate: CERTIFICATE }, None));
     }
@@ -413,7 +414,7 @@ fn certificate(seen: &Seen<'_>, signs: Option<&Der>) -> Certificate {
 /// When the certificate ends, whenever it is in force, where one of these signed it.
 fn lasts(stored: Option<&Stored>, trusted: &[Der]) -> Option<Timestamp> {
     let chain = x509::certificates(stored?.get(CERTIFICATE)).ok()?;
-    let (_, end) = x509::life(chain.first()?).ok()?;
+    let end = x509::end(chain.first()?).ok()?;
     let just_before = end - SignedDuration::from_secs(1);
     trusted.iter().any(|signs| x509::accepted(&chain, signs, just_before).is_ok()).then_some(end)
 }
