@@ -337,9 +337,12 @@ impl Metrics {
 
 /// Every outcome with each of its reasons.
 fn outcomes() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let skipped = TABLE.iter().map(|row| ("skipped", row.word));
-    let denied = TABLE.iter().filter(|row| row.reason.denies_if_required()).map(|row| ("denied", row.word));
-    let others = [("injected", "none"), ("unreadable", "none"), ("failed", Reason::InternalError.word())];
+    let [injected, skipped, denied] =
+        [OutcomeKind::Injected, OutcomeKind::Skipped, OutcomeKind::Denied].map(kind_word);
+    let others = [(injected, "none"), ("unreadable", "none"), ("failed", Reason::InternalError.word())];
+    let skipped = TABLE.iter().map(move |row| (skipped, row.word));
+    let denied =
+        TABLE.iter().filter(|row| row.reason.denies_if_required()).map(move |row| (denied, row.word));
     others.into_iter().chain(skipped).chain(denied)
 }
 

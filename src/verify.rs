@@ -9,7 +9,7 @@ use std::fmt::Write;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::cluster::seen::{annotation, list, name, namespace, text};
+use crate::cluster::seen::{annotation, container_status, list, name, namespace, text};
 use crate::controller::fleet::read_status;
 use crate::names;
 use crate::template::validate::text::is_label_name;
@@ -97,11 +97,15 @@ pub fn label(template: Option<&Value>) -> Option<String> {
 /// External labels of a template that every series of its agents has as they are written.
 pub fn external_labels(template: Option<&Value>) -> BTreeMap<String, String> {
     let labels = template.and_then(|template| template["spec"]["externalLabels"].as_object());
-    // Variables are the pod's own.
-    let plain = |value: &&str| !value.contains('$');
-    let read =
-        |(name, value): (&String, &Value)| Some((name.clone(), value.as_str().filter(plain)?.to_owned()));
-    labels.into_iter().flatten().filter_map(read).collect()
+    // Variables are the pod's own, and so are the labels by which it is found: those of a target win.
+    let is_own = |name: &str, value: &str| value.contains('$') || ["namespace", "pod"].contains(&name);
+    labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, value)| Some((name, value.as_str()?)))
+        .filter(|(name, value)| !is_own(name, value))
+        .map(|(name, value)| (name.clone(), value.to_owned()))
+        .collect()
 }
 
 /// Asks for the best target of each pod of a template: 1 where one is up. `labels` are those that its agents write.
@@ -163,7 +167,7 @@ fn verdict(pod: &Value, up: Option<bool>, now: Timestamp, grace: SignedDuration)
         }
         None => {}
     }
-    let state = agent_state(pod);
+    let state = &container_status(pod, names::CONTAINER)["state"];
     let started = text(&state["running"]["startedAt"]).parse::<Timestamp>();
     if let Ok(started) = started {
         let ran = now.duration_since(started);
@@ -188,13 +192,6 @@ fn age(seconds: i64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "min")];
     let (length, unit) = units.into_iter().find(|(length, _)| seconds >= 2 * length).unwrap_or((1, "s"));
     format!("{} {unit}", seconds / length)
-}
-
-/// The state of the agent's container.
-fn agent_state(pod: &Value) -> &Value {
-    let statuses = ["initContainerStatuses", "containerStatuses"].map(|key| list(&pod["status"][key]));
-    let agent = statuses.into_iter().flatten().find(|status| status["name"] == names::CONTAINER);
-    agent.map_or(&Value::Null, |status| &status["state"])
 }
 
 #[cfg(test)]
@@ -263,8 +260,7 @@ mod tests {
             let owned = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             query(&owned.collect(), namespace)
         };
-        let template =
-            json!({"spec": {"externalLabels": {"cluster": "c1", "pod_name": "$(POD_NAME)", "odd": 1}}});
+        let template = json!({"spec": {"externalLabels": {"cluster": "c1", "namespace": "b", "pod_name": "$(POD_NAME)", "odd": 1}}});
         assert_eq!(external_labels(Some(&template)), [("cluster".to_owned(), "c1".to_owned())].into());
         assert_eq!(
             query(&[("prometheus", "shop/shop")], Some("team")),

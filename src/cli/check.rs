@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::kubernetes::{ContextArgs, NamespaceArgs, block_on};
 use super::output::{self, Format, OutputArgs};
+use super::policy::OwnNamespaceArgs;
 use super::settings::SettingsArgs;
 use super::style::{Style, Tone};
 use super::values;
@@ -37,15 +38,8 @@ pub struct Args {
     context: ContextArgs,
     #[command(flatten)]
     namespace: NamespaceArgs,
-    /// The namespace that promsidecar itself runs in.
-    #[arg(
-        long,
-        env = "PROMSIDECAR_OWN_NAMESPACE",
-        default_value = "promsidecar-system",
-        value_name = "NAMESPACE",
-        value_parser = values::namespace
-    )]
-    own_namespace: String,
+    #[command(flatten)]
+    own: OwnNamespaceArgs,
     /// `MutatingWebhookConfiguration` of the webhook.
     #[arg(long, env = "PROMSIDECAR_REGISTRATION", default_value = names::REGISTRATION, value_name = "NAME", value_parser = values::object)]
     registration: String,
@@ -64,7 +58,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let namespace =
             args.namespace.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let names = Names {
-            own_namespace: args.own_namespace.clone(),
+            own_namespace: args.own.own_namespace.clone(),
             registration: args.registration.clone(),
             secret: args.tls_secret.clone(),
             namespace,

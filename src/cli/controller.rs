@@ -56,7 +56,7 @@ pub(super) fn config(
     Config {
         kubeconfig: kubeconfig.kubeconfig.clone(),
         admin_listen: admin.admin_listen,
-        own_namespace: namespaces.own_namespace.clone(),
+        own_namespace: namespaces.own.own_namespace.clone(),
         name: leader.pod_name.clone(),
         policy: namespaces.to_policy(),
         settings: settings.to_settings(),

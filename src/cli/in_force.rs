@@ -29,7 +29,7 @@ pub struct InForce {
 /// cannot be had.
 pub async fn gather(client: &Client, place: Option<&str>, ours: Flags) -> anyhow::Result<InForce> {
     let reader = Reader::new(client.clone());
-    let own = ours.policy.namespaces.own_namespace.clone();
+    let own = ours.policy.namespaces.own.own_namespace.clone();
     let mut notes = Vec::new();
     let flags = flags(&reader, &own, ours, &mut notes).await?;
     let mut policy = flags.policy.to_policy();

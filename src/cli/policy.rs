@@ -35,6 +35,14 @@ pub struct NamespaceArgs {
     /// Namespaces whose pods are never injected, beside kube-system, kube-public and kube-node-lease.
     #[arg(long, env = "PROMSIDECAR_EXCLUDE_NAMESPACE", value_delimiter = ',', value_name = "NAMESPACE", value_parser = values::namespace)]
     pub exclude_namespace: Vec<String>,
+    /// Where promsidecar itself is.
+    #[command(flatten)]
+    pub own: OwnNamespaceArgs,
+}
+
+/// Flag of every command that has to know where promsidecar itself is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OwnNamespaceArgs {
     /// The namespace that promsidecar itself runs in; its pods are never injected.
     #[arg(
         long,
@@ -59,7 +67,7 @@ impl NamespaceArgs {
     pub fn to_policy(&self) -> Policy {
         let mut excluded: std::collections::BTreeSet<String> =
             self.exclude_namespace.iter().cloned().collect();
-        excluded.insert(self.own_namespace.clone());
+        excluded.insert(self.own.own_namespace.clone());
         Policy {
             excluded_namespaces: excluded,
             default_template: self.default_template.clone(),

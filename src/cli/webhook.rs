@@ -143,7 +143,7 @@ impl Args {
             admin_listen: self.admin.admin_listen,
             templates,
             certificate: self.tls.to_certificate()?,
-            own_namespace: self.policy.namespaces.own_namespace.clone(),
+            own_namespace: self.policy.namespaces.own.own_namespace.clone(),
             policy: self.policy.to_policy(),
             settings: self.settings.to_settings(),
             limits: self.limits.to_limits(),

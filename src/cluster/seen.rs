@@ -89,6 +89,12 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["annotations"][key].as_str()
 }
 
+/// What a kubelet says of a container of a pod, whichever list it stands in; null where it says nothing.
+pub fn container_status<'a>(pod: &'a Value, name: &str) -> &'a Value {
+    let statuses = ["initContainerStatuses", "containerStatuses"].map(|key| list(&pod["status"][key]));
+    statuses.into_iter().flatten().find(|status| status["name"] == name).unwrap_or(&Value::Null)
+}
+
 /// `namespace/name`, or the name of what has no namespace.
 pub fn identity(object: &Value) -> String {
     match namespace(object) {

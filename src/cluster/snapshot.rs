@@ -64,22 +64,14 @@ fn kept(object: &Value) -> Option<(TemplateId, Value)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::Objects;
     use crate::names;
+    use crate::store::inventory::tests::template;
     use crate::store::last_good;
     use crate::template::Settings;
     use crate::template::agent::TemplateId;
-
-    fn template(name: &str, version: &str) -> Value {
-        json!({
-            "apiVersion": "monitoring.coreos.com/v1alpha1",
-            "kind": "PrometheusAgent",
-            "metadata": {"namespace": "a", "name": name, "annotations": {(names::CONTROLLER_ID): "promsidecar"}},
-            "spec": {"version": version},
-        })
-    }
 
     #[test]
     fn a_bad_template_has_its_kept_version_and_what_cannot_be_read_is_told() {

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::seen::{annotation, label, list, namespace, text};
+use super::seen::{annotation, container_status, label, list, namespace, text};
 use crate::admission::offline;
 use crate::admission::sidecar::config_map_name;
 use crate::names;
@@ -59,8 +59,6 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>)
     containers.find(|container| container["name"] == names::CONTAINER)?;
     let status: Value = serde_json::from_str(annotation(pod, names::STATUS)?).ok()?;
     let template = TemplateId::parse(text(&status["template"]))?;
-    let statuses = ["initContainerStatuses", "containerStatuses"].map(|key| list(&pod["status"][key]));
-    let mut statuses = statuses.into_iter().flatten();
     let current = in_force(&template, namespace(pod)).map(|hash| hash == text(&status["hash"]));
     Some(Injected {
         hash: text(&status["hash"]).to_owned(),
@@ -68,7 +66,7 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>)
         injector: text(&status["injector"]).to_owned(),
         mode: text(&status["mode"]).to_owned(),
         current,
-        ready: statuses.any(|status| status["name"] == names::CONTAINER && status["ready"] == true),
+        ready: container_status(pod, names::CONTAINER)["ready"] == true,
         config_map: config_map_name(&template),
         template,
     })

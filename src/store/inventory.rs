@@ -192,7 +192,7 @@ impl Inventory {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::Inventory;
@@ -200,7 +200,8 @@ mod tests {
     use crate::template::Settings;
     use crate::template::agent::TemplateId;
 
-    fn template(name: &str, version: &str) -> Value {
+    /// A template of namespace `a`.
+    pub(crate) fn template(name: &str, version: &str) -> Value {
         json!({
             "apiVersion": "monitoring.coreos.com/v1alpha1",
             "kind": "PrometheusAgent",

@@ -73,7 +73,8 @@ const LONGEST_NAMESPACE: &str = "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn
 
 fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) -> Agent {
     let rails = &settings.guard_rails;
-    let spec = &guard_rails::bounded(&template.spec, rails, findings);
+    let bounded = guard_rails::bounded(&template.spec, rails, findings);
+    let spec = &bounded;
     let chosen = annotations(template, findings);
     let (version, image, supervised) = program(spec, chosen.supervise, settings, findings);
     let legacy = global::legacy_names(spec);
@@ -138,7 +139,7 @@ fn resolve(template: &Template, settings: &Settings, findings: &mut Findings) ->
         scrape_timeout: config.global.scrape_timeout.get(),
         selects_monitors: spec.pod_monitor_selector.is_some() || spec.service_monitor_selector.is_some(),
         guard_rails: rails.clone(),
-        spec: spec.clone(),
+        spec: bounded,
         ignored: Vec::new(),
         config,
     };

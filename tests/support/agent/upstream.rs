@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::pods::{NAMESPACE, SYNTHETIC, Who, stored};
-use super::receiver::Labels;
+use super::receiver::{Labels, Receiver};
+use super::sidecar::Sidecar;
 use crate::support::monitors::objects::surroundings;
 use crate::support::oracle::{self, Surroundings};
 
@@ -61,4 +62,20 @@ pub(crate) fn sent(
     assert_eq!(labelled.failures, [""; 0]);
     let series = labelled.targets.into_iter().flat_map(|target| target.series);
     series.filter_map(|series| series.sent.into_iter().next().flatten()).collect()
+}
+
+/// Waits until the receiver has these series, and says how many there are: no others may be. The agents end in order.
+#[expect(clippy::print_stdout, reason = "the counts are what a reader of the log wants")]
+pub(crate) async fn assert_delivered(receiver: &Receiver, agents: Vec<Sidecar>, expected: &BTreeSet<Labels>) {
+    let arrived: BTreeSet<Labels> = receiver.receives(expected).await.into_keys().collect();
+    println!(
+        "{} agents, {} series, unexplained differences: {}",
+        agents.len(),
+        arrived.len(),
+        arrived.symmetric_difference(expected).count()
+    );
+    assert_eq!(arrived, *expected);
+    for agent in agents {
+        assert_eq!(agent.stop().finished.code(), 0);
+    }
 }
