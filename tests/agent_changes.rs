@@ -13,13 +13,16 @@ use std::time::Instant;
 
 use agent::app::App;
 use agent::kubelet::Kubelet;
-use agent::pods::{GENERATED, Target, config_map, pod, remote_write, scheduled, template};
+use agent::pods::{
+    GENERATED, NAMESPACE, Target, config_map, monitored, pod, remote_write, scheduled, template,
+};
 use agent::receiver::{FIRST_PASSWORD, Labels, Receiver, SECOND_PASSWORD};
 use agent::sidecar::Sidecar;
 use agent::tools::versions;
 use agent::until;
 use promsidecar::names;
 use serde_json::{Value, json};
+use support::monitors::objects::{monitor, secret_value};
 
 /// An agent of each version on pods of these ports, each with its version in the label `cluster`.
 fn start_all(directory: &Path, ports: &[u16], template: impl Fn(&str) -> Value) -> Vec<(String, Sidecar)> {
@@ -324,6 +327,71 @@ async fn an_agent_without_its_token_scrapes_and_delivers_everything_once_the_tok
     assert_eq!(lost(&receiver).await, [0; 4]);
     let after: Vec<_> = agents.iter().map(|(sidecar, _)| sidecar.agent()).collect();
     assert_eq!(after, running, "no agent was started anew");
+}
+
+/// Waits until the agent has these jobs, with a target each, and no others.
+async fn has_jobs(sidecar: &mut Sidecar, jobs: &[&str]) {
+    until("jobs", async || {
+        let targets = sidecar.targets().await;
+        let mut found: Vec<_> =
+            targets.iter().map(|target| target["scrapePool"].as_str().unwrap().to_owned()).collect();
+        found.sort_unstable();
+        if found == jobs { Ok(()) } else { Err(found) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_authority_is_missing_is_begun_once_it_is_there_and_targets_are_read_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(directory.path());
+    let app = App::start("app 1\n").await;
+    let ca = json!({"ca": {"secret": {"name": "remote", "key": "ca.crt"}}});
+    let endpoints =
+        json!([{"portNumber": app.port}, {"portNumber": app.port, "scheme": "https", "tlsConfig": ca}]);
+    let monitor =
+        monitor(NAMESPACE, "m", json!({}), json!({"selector": {}, "podMetricsEndpoints": endpoints}));
+    let write = remote_write(&receiver.url(), &json!({}));
+    let settings = json!({"podMonitorSelector": {}});
+    let [plain, guarded] = [0, 1].map(|index| format!("podMonitor/{NAMESPACE}/m/{index}"));
+    let start = |version: String| {
+        let template = template(&version, &write, &settings);
+        let kubelet =
+            monitored(GENERATED, &pod(GENERATED, &[app.port]), &template, std::slice::from_ref(&monitor));
+        Sidecar::start(kubelet, &directory.path().join(version))
+    };
+    let mut agents: Vec<_> = versions().into_iter().map(start).collect();
+    for sidecar in &mut agents {
+        sidecar.says("ca.crt: no such file or directory").await;
+        has_jobs(sidecar, &[&plain]).await;
+        let running = sidecar.agent();
+        sidecar.change(|kubelet| keep_secret(kubelet, "ca.crt", &secret_value(NAMESPACE, "ca.crt")));
+        // What the agent does by itself every five minutes, it does at once where the file is another.
+        sidecar.change(|kubelet| {
+            let targets = kubelet.pod["metadata"]["annotations"][names::TARGETS].as_str().unwrap().to_owned();
+            annotate(kubelet, &(targets + "\n"));
+        });
+        has_jobs(sidecar, &[&plain, &guarded]).await;
+        assert_eq!(sidecar.agent(), running, "no agent was started anew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_receivers_authority_is_missing_is_tried_again_until_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let more = json!({"tlsConfig": {"ca": {"secret": {"name": "remote", "key": "ca.crt"}}}});
+    let mut agents = start_each(directory, &remote_write(&receiver.url(), &more), &[]).await;
+    for (sidecar, _) in &mut agents {
+        sidecar.says("ca.crt: no such file or directory").await;
+        sidecar.says("agent exited with code").await;
+    }
+    assert_eq!(receiver.series().await.len(), 0);
+    for (sidecar, _) in &mut agents {
+        sidecar.change(|kubelet| keep_secret(kubelet, "ca.crt", &secret_value(NAMESPACE, "ca.crt")));
+    }
+    receiver.receives(&all_series(&agents)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
