@@ -4,6 +4,7 @@
 pub(crate) mod additive;
 pub(crate) mod cases;
 pub(crate) mod contract;
+pub(crate) mod documents;
 pub(crate) mod fuzz_logic;
 pub(crate) mod golden;
 pub(crate) mod input;
