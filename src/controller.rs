@@ -19,6 +19,7 @@ pub mod observe;
 pub mod plan;
 pub mod queue;
 pub mod reconcile;
+pub mod refused;
 pub mod rendered;
 pub mod run;
 pub mod shared;

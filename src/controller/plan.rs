@@ -69,6 +69,23 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The namespace that it writes to.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Create(object) | Self::Apply(object) => {
+                object["metadata"]["namespace"].as_str().unwrap_or_default()
+            }
+            Self::Mark { namespace, .. } | Self::Delete { namespace, .. } => namespace,
+        }
+    }
+
+    /// Whether it concerns the version that was seen and no other: of a newer one, the watch tells.
+    pub const fn is_of_one_version(&self) -> bool {
+        matches!(self, Self::Mark { .. } | Self::Delete { .. })
+    }
+}
+
 /// Why a configuration cannot be delivered at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -101,28 +118,42 @@ pub fn plan(
         rendered.keep(needed);
     }
     for namespace in needed {
-        let Some(in_force) = in_force else { continue };
         let found = observed.get(namespace);
-        let as_rendered = rendered.digest(namespace);
-        if !found.is_some_and(|found| found.marked && as_rendered == Some(found.digest)) {
-            let (content, digest) = rendered.render(in_force, namespace)?;
-            match found {
-                None => steps.push(Step::Create(config_map(id, namespace, &content))),
-                Some(found) if found.marked && found.digest == digest => {}
-                Some(found) => {
-                    let mut object = config_map(id, namespace, &content);
-                    object["metadata"]["uid"] = json!(found.seen.uid);
-                    steps.push(Step::Apply(object));
-                }
-            }
-        }
-        if let Some(found) = found.filter(|found| found.unused_since.is_some()) {
-            steps.push(mark(id, namespace, found, None));
-        }
+        let step = match in_force {
+            Some(in_force) => deliver(id, in_force, rendered, namespace, found.copied())?,
+            None => None,
+        };
+        // One write at a time: what is applied is another version, of which the watch will tell.
+        let used_again = found.filter(|found| found.unused_since.is_some());
+        steps.extend(step.or_else(|| used_again.map(|found| mark(id, namespace, found, None))));
     }
     let unused = observed.iter().filter(|(namespace, _)| !needed.contains(*namespace));
     steps.extend(unused.filter_map(|(namespace, found)| retire(id, namespace, found, now)));
     Ok(steps)
+}
+
+/// Brings what is delivered to a namespace up to date, if it is not.
+fn deliver(
+    id: &TemplateId,
+    in_force: InForce<'_>,
+    rendered: &mut Rendered,
+    namespace: &str,
+    found: Option<&Observed>,
+) -> Result<Option<Step>, TooLarge> {
+    let as_rendered = rendered.digest(namespace);
+    if found.is_some_and(|found| found.marked && as_rendered == Some(found.digest)) {
+        return Ok(None);
+    }
+    let (content, digest) = rendered.render(in_force, namespace)?;
+    Ok(match found {
+        None => Some(Step::Create(config_map(id, namespace, &content))),
+        Some(found) if found.marked && found.digest == digest => None,
+        Some(found) => {
+            let mut object = config_map(id, namespace, &content);
+            object["metadata"]["uid"] = json!(found.seen.uid);
+            Some(Step::Apply(object))
+        }
+    })
 }
 
 /// Notes the beginning of disuse, then waits for its end. The content stays what it was.
