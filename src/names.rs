@@ -64,6 +64,8 @@ pub const ROTATE: &str = "sidecar.prometheus.io/rotate";
 pub const ROTATED: &str = "sidecar.prometheus.io/rotated";
 /// The webhook's registration, as it is shipped.
 pub const REGISTRATION: &str = "promsidecar";
+/// On definitions of prometheus-operator: which version of it they come with.
+pub const OPERATOR_VERSION: &str = "operator.prometheus.io/version";
 /// Marks mirror pods of static pods; they are never patched.
 pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 /// Namespace annotation of `OpenShift`: `first/length` of the user ids that its pods may use.

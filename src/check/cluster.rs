@@ -81,11 +81,13 @@ fn judge_definition(Definition { name, version, required }: &Definition, object:
             "upgrade it: kubectl replace -k webhook-config/crds, or prometheus-operator's own",
         );
     };
-    let whose = if label(object, "app.kubernetes.io/name") == Some(names::MANAGER) {
-        "promsidecar's own".to_owned()
-    } else {
-        annotation(object, "operator.prometheus.io/version")
-            .map_or_else(|| "somebody else's".to_owned(), |version| format!("prometheus-operator {version}"))
+    // Whoever installs over ours by server-side apply leaves our label where it is.
+    let whose = match annotation(object, names::OPERATOR_VERSION) {
+        Some(version) => format!("prometheus-operator {version}"),
+        None if label(object, "app.kubernetes.io/name") == Some(names::MANAGER) => {
+            "promsidecar's own".to_owned()
+        }
+        None => "somebody else's".to_owned(),
     };
     let has_status = served["subresources"].get("status").is_some();
     if !has_status && *required {

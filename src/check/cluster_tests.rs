@@ -16,10 +16,10 @@ fn an_api_server_that_is_too_old_or_says_nothing_is_told() {
     }
 }
 
-fn definition(version: &str, status: bool, labels: &Value) -> Value {
+fn definition(version: &str, status: bool) -> Value {
     let subresources = if status { json!({"status": {}}) } else { json!({}) };
     json!({
-        "metadata": {"labels": labels, "annotations": {"operator.prometheus.io/version": "0.93.1"}},
+        "metadata": {"annotations": {"operator.prometheus.io/version": "0.93.1"}},
         "spec": {"versions": [{"name": version, "served": true, "subresources": subresources}]},
         "status": {"conditions": [{"type": "Established", "status": "True"}]},
     })
@@ -36,20 +36,18 @@ fn definitions_are_judged_by_what_they_serve_and_whose_they_are_is_told() {
         "podmonitors.monitoring.coreos.com is not there, so there are no such monitors"
     );
 
+    let mut ours = definition("v1alpha1", true);
+    let mut taken_over = ours.clone();
+    taken_over["metadata"]["labels"] = json!({"app.kubernetes.io/name": "promsidecar"});
+    ours["metadata"] = json!({"labels": taken_over["metadata"]["labels"]});
     for (object, outcome, found) in [
+        (definition("v1alpha1", true), Outcome::Ok, "v1alpha1 with status (prometheus-operator 0.93.1)"),
+        (ours, Outcome::Ok, "v1alpha1 with status (promsidecar's own)"),
+        // Installed over ours, whose label nobody took off.
+        (taken_over, Outcome::Ok, "v1alpha1 with status (prometheus-operator 0.93.1)"),
+        (definition("v1", true), Outcome::Failed, "does not serve v1alpha1"),
         (
-            definition("v1alpha1", true, &json!({})),
-            Outcome::Ok,
-            "v1alpha1 with status (prometheus-operator 0.93.1)",
-        ),
-        (
-            definition("v1alpha1", true, &json!({"app.kubernetes.io/name": "promsidecar"})),
-            Outcome::Ok,
-            "v1alpha1 with status (promsidecar's own)",
-        ),
-        (definition("v1", true, &json!({})), Outcome::Failed, "does not serve v1alpha1"),
-        (
-            definition("v1alpha1", false, &json!({})),
+            definition("v1alpha1", false),
             Outcome::Failed,
             "has no subresource status (prometheus-operator 0.93.1): the controller cannot tell how templates are",
         ),

@@ -24,6 +24,8 @@ pub struct Left {
     pub injected: Seen<Vec<Value>>,
     /// Metadata of namespaces, whosever.
     pub namespaces: Seen<Vec<Value>>,
+    /// What there is of ours in the own namespace, by kind; only where that is shared with others.
+    pub shared: Vec<(Resource, Seen<Vec<Value>>)>,
     /// Objects without a namespace that are labelled ours, by kind.
     pub installed: Vec<(Resource, Seen<Vec<Value>>)>,
     /// Metadata of `ConfigMaps` that the controller wrote.
@@ -53,6 +55,14 @@ pub fn check(left: &Left) -> Vec<Finding> {
         each_left(objects, resource.kind, command, &mut check);
     }
     own_namespace(left, &mut check);
+    for (resource, objects) in &left.shared {
+        let (own, kind) = (&left.own_namespace, resource.full_name());
+        let command = |names: &[String]| {
+            let names: Vec<_> = names.iter().map(|name| name.rsplit('/').next().unwrap_or(name)).collect();
+            format!("kubectl delete -n {own} {kind} {}", names.join(" "))
+        };
+        each_left(objects, resource.kind, command, &mut check);
+    }
     some_left(
         &left.config_maps,
         "ConfigMaps of the controller",
@@ -62,7 +72,12 @@ pub fn check(left: &Left) -> Vec<Finding> {
     let command = |names: &[String]| {
         format!("kubectl delete crd {}; every object of these kinds goes with it", names.join(" "))
     };
-    each_left(&left.definitions, "definitions of ours", command, &mut check);
+    // Whoever installs over ours by server-side apply leaves our label where it is.
+    let definitions = left.definitions.clone().map(|mut objects| {
+        objects.retain(|object| annotation(object, names::OPERATOR_VERSION).is_none());
+        objects
+    });
+    each_left(&definitions, "definitions of ours", command, &mut check);
     check.or_ok("nothing is left")
 }
 
@@ -117,9 +132,20 @@ fn asking(left: &Left, check: &mut Check) {
     }
 }
 
+/// Whether the own namespace is there and was not made for us alone.
+pub fn is_shared(own_namespace: &str, namespaces: &Seen<Vec<Value>>) -> bool {
+    let mut own = namespaces.iter().flatten().filter(|object| name(object) == own_namespace);
+    own.any(|object| !is_ours(object))
+}
+
+fn is_ours(object: &Value) -> bool {
+    INSTALLED.split_once('=').is_some_and(|(key, value)| label(object, key) == Some(value))
+}
+
 fn own_namespace(left: &Left, check: &mut Check) {
     let own = &left.own_namespace;
-    let there = left.namespaces.iter().flatten().any(|object| name(object) == own.as_str());
+    let there =
+        left.namespaces.iter().flatten().any(|object| name(object) == own.as_str() && is_ours(object));
     if there {
         check.failed(
             format!("the namespace {own} is there, with whatever Deployments, Secret and Lease it has"),
@@ -147,7 +173,7 @@ fn each_left(objects: &Seen<Vec<Value>>, what: &str, fix: impl Fn(&[String]) -> 
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Left, check};
+    use super::{Left, check, is_shared};
     use crate::check::finding::{Outcome, told};
     use crate::check::registration::shipped;
     use crate::cluster::kinds;
@@ -160,6 +186,7 @@ mod tests {
             registrations: Ok(Vec::new()),
             injected: Ok(Vec::new()),
             namespaces: Ok(vec![json!({"metadata": {"name": "default"}})]),
+            shared: Vec::new(),
             installed: vec![(kinds::CLUSTER_ROLES, Ok(Vec::new()))],
             config_maps: Ok(Vec::new()),
             agents: Ok(Vec::new()),
@@ -176,11 +203,13 @@ mod tests {
     fn whatever_is_left_is_named_with_the_command_that_removes_it() {
         assert_eq!(told(&check(&nothing())), [(Outcome::Ok, "nothing is left", "")]);
         let asks = json!({"metadata": {"name": "team-a", "labels": {(names::INJECT): "true"}}});
+        let labels = json!({"app.kubernetes.io/name": "promsidecar"});
+        let own = json!({"metadata": {"name": "promsidecar-system", "labels": labels}});
         let claim = json!({(names::CONTROLLER_ID): "promsidecar"});
         let left = Left {
             registrations: Ok(vec![shipped("promsidecar-system"), json!({"metadata": {"name": "istio"}})]),
             injected: Ok(vec![json!({"metadata": {"name": "web", "namespace": "team-a"}})]),
-            namespaces: Ok(vec![asks, json!({"metadata": {"name": "promsidecar-system"}})]),
+            namespaces: Ok(vec![asks, own]),
             installed: vec![(
                 kinds::CLUSTER_ROLES,
                 Ok(objects(&["promsidecar-webhook", "promsidecar-controller"])),
@@ -216,6 +245,35 @@ mod tests {
                  prometheusagents.monitoring.coreos.com; every object of these kinds goes with it",
             ]
         );
+    }
+
+    #[test]
+    fn of_a_namespace_that_others_use_too_only_what_is_ours_has_to_go() {
+        let own = json!({"metadata": {"name": "monitoring", "labels": {"kubernetes.io/metadata.name": "monitoring"}}});
+        let mut left =
+            Left { own_namespace: "monitoring".to_owned(), namespaces: Ok(vec![own]), ..nothing() };
+        assert!(is_shared("monitoring", &left.namespaces) && !is_shared("other", &left.namespaces));
+        assert_eq!(told(&check(&left)), [(Outcome::Ok, "nothing is left", "")]);
+        let lease = json!({"metadata": {"name": "promsidecar-controller", "namespace": "monitoring"}});
+        left.shared = vec![(kinds::LEASES, Ok(vec![lease])), (kinds::SECRETS, Ok(Vec::new()))];
+        assert_eq!(
+            told(&check(&left)),
+            [(
+                Outcome::Failed,
+                "Lease (1): monitoring/promsidecar-controller",
+                "kubectl delete -n monitoring leases.coordination.k8s.io promsidecar-controller"
+            )]
+        );
+    }
+
+    #[test]
+    fn a_definition_that_prometheus_operator_took_over_is_not_ours_whatever_its_label() {
+        let mut left = nothing();
+        let annotations = json!({(names::OPERATOR_VERSION): "0.94.1"});
+        left.definitions = Ok(vec![
+            json!({"metadata": {"name": "podmonitors.monitoring.coreos.com", "annotations": annotations}}),
+        ]);
+        assert_eq!(told(&check(&left)), [(Outcome::Ok, "nothing is left", "")]);
     }
 
     #[test]

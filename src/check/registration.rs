@@ -15,8 +15,9 @@ use crate::manifest;
 const SHIPPED: &str = include_str!("../../webhook-config/base/registration.yaml");
 /// The end of the names of our entries, whatever the registration is called.
 pub const ENTRIES: &str = ".sidecar.prometheus.io";
-/// What brings the shipped one back.
-const FIX: &str = "kubectl replace -f webhook-config/base/registration.yaml";
+/// What brings the shipped one back. Not the file of `base` alone, which lacks what the overlays add: replaced by that, a
+/// registration whose bundle cert-manager writes is trusted by nobody.
+const FIX: &str = "apply again what was installed: kubectl apply -k webhook-config/overlays/NAME";
 
 /// The shipped registration, for an installation in this namespace.
 pub fn shipped(own_namespace: &str) -> Value {
@@ -48,7 +49,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
                 "there is no MutatingWebhookConfiguration {}: no pod is injected",
                 facts.names.registration
             ),
-            "kubectl apply -f webhook-config/base/registration.yaml, or name it by --registration",
+            "apply again what was installed: kubectl apply -k webhook-config/overlays/NAME; or name it by --registration",
         );
         return check.end();
     };
@@ -64,7 +65,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         if !entries(&shipped).iter().any(|wanted| wanted["name"] == entry["name"]) {
             check.warning(
                 format!("the entry {} is not of this version", text(&entry["name"])),
-                "use the program of the installed version, or replace the registration",
+                "use the program of the installed version, or apply again what was installed",
             );
         }
     }

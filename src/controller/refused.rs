@@ -77,29 +77,33 @@ mod tests {
     use super::Refused;
     use crate::controller::condition::Undelivered;
 
-    fn failed(why: &str) -> Option<Undelivered> {
-        Some(Undelivered::Failed(why.to_owned()))
+    fn failed(why: &str) -> Undelivered {
+        Undelivered::Failed(why.to_owned())
     }
 
     #[test]
     fn one_that_was_refused_waits_and_others_do_not() {
         let (mut refused, began) = (Refused::default(), Instant::now());
         let later = |seconds| began + Duration::from_secs(seconds);
-        refused.note(["a".to_owned()], [("b".to_owned(), failed("quota")), ("c".to_owned(), None)], began);
+        refused.note(
+            ["a".to_owned()],
+            [("b".to_owned(), Some(failed("quota"))), ("c".to_owned(), None)],
+            began,
+        );
         assert_eq!(["a", "b", "c", "d"].map(|of| refused.allows(of, began)), [true, false, false, true]);
-        assert_eq!(refused.why(), failed("quota").as_ref());
+        assert_eq!(refused.why(), Some(&failed("quota")));
         let next = refused.next().unwrap();
         assert!((later(1)..=began + Duration::from_millis(1500)).contains(&next), "{:?}", next - began);
         assert!(refused.allows("b", next));
 
         // Another waits for longer and leaves the first as it is.
-        refused.note([], [("d".to_owned(), failed("late"))], began);
+        refused.note([], [("d".to_owned(), Some(failed("late")))], began);
         assert_eq!(refused.next(), Some(next));
         assert!(!refused.allows("d", began + Duration::from_millis(1900)) && refused.allows("d", later(3)));
 
         // What is done, or not to be done any more, is forgotten.
         refused.note(["b".to_owned()], [], later(2));
-        assert_eq!(refused.why(), failed("late").as_ref());
+        assert_eq!(refused.why(), Some(&failed("late")));
         refused.keep(|namespace| namespace == "c");
         assert_eq!((refused.why(), refused.next().is_some()), (None, true));
         refused.note(["c".to_owned()], [], later(2));

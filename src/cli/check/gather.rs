@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::check::cluster::definition_names;
 use crate::check::facts::{Facts, Names};
-use crate::check::leftovers::{INSTALLED, Left};
+use crate::check::leftovers::{INSTALLED, Left, is_shared};
 use crate::check::parts::POLICY_NAME;
 use crate::check::permissions::{Access, CREATED, makes_certificate, wanted};
 use crate::check::probe::{self, Outcome, Tried};
@@ -157,12 +157,26 @@ pub(super) async fn left(
         installed.push((kind, reader.list(&kind, metadata(Some(INSTALLED))).await?));
     }
     let managed = format!("{}={}", names::MANAGED_BY, names::MANAGER);
+    let namespaces = reader.list(&kinds::NAMESPACES, metadata(None)).await?;
+    let mut shared = Vec::new();
+    if is_shared(&own_namespace, &namespaces) {
+        let own = Some(own_namespace.as_str());
+        let installed = Which { namespace: own, ..metadata(Some(INSTALLED)) };
+        for kind in [kinds::DEPLOYMENTS, kinds::SERVICES] {
+            shared.push((kind, reader.list(&kind, installed).await?));
+        }
+        for (kind, name) in [(kinds::SECRETS, names::TLS_SECRET), (kinds::LEASES, names::LEASE)] {
+            let found = reader.get(&kind, own, name).await?;
+            shared.push((kind, found.map(|object| object.into_iter().collect())));
+        }
+    }
     Ok(Left {
         own_namespace,
+        shared,
         controller_id,
         registrations: reader.list(&kinds::REGISTRATIONS, Which::default()).await?,
         injected: injected(reader).await?,
-        namespaces: reader.list(&kinds::NAMESPACES, metadata(None)).await?,
+        namespaces,
         installed,
         config_maps: reader.list(&kinds::CONFIG_MAPS, metadata(Some(&managed))).await?,
         agents: reader.list(&kinds::AGENTS, metadata(None)).await?,
