@@ -115,7 +115,8 @@ impl Default for Metrics {
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
             "injected_pods",
-            "Injected pods: all, those with the present version of their template, those whose agent is ready",
+            "Injected pods: all, those with the present version of their template, those whose agent is ready, and those of \
+             them that have a target",
             metrics.fleet.clone(),
         );
         registry.register_with_unit(
@@ -158,7 +159,13 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         self.leader.set(i64::from(leads));
         TemplateState::count(catalog, &self.templates);
-        for (state, count) in [("all", pods.all), ("updated", pods.updated), ("ready", pods.ready)] {
+        let states = [
+            ("all", pods.all),
+            ("updated", pods.updated),
+            ("ready", pods.ready),
+            ("targeted", pods.targeted),
+        ];
+        for (state, count) in states {
             let gauge = self.fleet.get_or_create_owned(&FleetLabels { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -192,7 +199,7 @@ mod tests {
         metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
         metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
         metrics.told(Told::Dropped, 2);
-        let counts = Counts { all: 3, updated: 2, ready: 1 };
+        let counts = Counts { all: 4, updated: 3, ready: 2, targeted: 1 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
@@ -204,9 +211,10 @@ mod tests {
             "promsidecar_events_total{result=\"dropped\"} 2",
             "promsidecar_leader 1",
             "promsidecar_templates{state=\"valid\"} 0",
-            "promsidecar_injected_pods{state=\"all\"} 3",
-            "promsidecar_injected_pods{state=\"updated\"} 2",
-            "promsidecar_injected_pods{state=\"ready\"} 1",
+            "promsidecar_injected_pods{state=\"all\"} 4",
+            "promsidecar_injected_pods{state=\"updated\"} 3",
+            "promsidecar_injected_pods{state=\"ready\"} 2",
+            "promsidecar_injected_pods{state=\"targeted\"} 1",
             "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 1900000000",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 0",
