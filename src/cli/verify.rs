@@ -39,7 +39,7 @@ pub struct Args {
     #[command(flatten)]
     receiver: ReceiverArgs,
     /// How far back a sample counts. [default: 5m, or twice the longest interval that a template and its pods state]
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::pause)]
     lookback: Option<Duration>,
     /// How long an agent has for its first series, beside its scrape interval.
     #[arg(long, default_value = "2m", value_name = "DURATION", value_parser = values::duration)]
@@ -103,13 +103,16 @@ async fn verify(
     namespace: Option<&str>,
 ) -> anyhow::Result<Outcome> {
     let injected = format!("{}=true", names::INJECTED);
-    let which = Which { namespace, label: Some(&injected), metadata: false };
+    let which = Which { namespace, label: Some(&injected), only: &["/status"], ..Which::default() };
     let pods = cluster.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
     let mut outcome = Outcome::default();
-    let templates = cluster.list(&kinds::AGENTS, Which::default()).await?.unwrap_or_else(|forbidden| {
-        outcome.notes.push(format!("{forbidden}: agents are told apart by the usual label, prometheus"));
-        Vec::new()
-    });
+    let templates = cluster
+        .list(&kinds::AGENTS, Which { only: &["/spec"], ..Which::default() })
+        .await?
+        .unwrap_or_else(|forbidden| {
+            outcome.notes.push(format!("{forbidden}: agents are told apart by the usual label, prometheus"));
+            Vec::new()
+        });
     let templates: BTreeMap<String, &Value> =
         templates.iter().map(|template| (identity(template), template)).collect();
     let client = Client::try_from(receiver.clone())
