@@ -5,9 +5,11 @@
 
 pub mod client;
 pub mod explain;
+pub mod gaps;
 pub mod kinds;
 pub mod native;
 pub mod objects;
+pub mod owned;
 pub mod reader;
 pub mod seen;
 pub mod snapshot;

@@ -130,25 +130,43 @@ impl Plan {
         let which = Which { namespace: place, ..Which::default() };
         let pods = reader.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
         let flags = Flags { policy: scope.policy.clone(), settings: scope.settings.clone() };
-        let InForce { inventory, policy, mut notes } = in_force::gather(client, place, flags).await?;
-        let (mut owners, mut between) = (Vec::new(), Vec::new());
+        let InForce { inventory, policy, gaps, mut notes } = in_force::gather(client, place, flags).await?;
+        let (mut owners, mut between, mut hidden) = (Vec::new(), Vec::new(), BTreeMap::new());
         for kind in ROLLING {
             owners.extend(seen(reader.list(&kind, which).await?, &mut notes));
         }
         for kind in [kinds::REPLICA_SETS, kinds::JOBS] {
-            between.extend(seen(reader.list(&kind, Which { metadata: true, ..which }).await?, &mut notes));
+            match reader.list(&kind, Which { metadata: true, ..which }).await? {
+                Ok(found) => between.extend(found),
+                Err(forbidden) => {
+                    notes.push(forbidden.to_string());
+                    hidden.insert(kind.kind, forbidden);
+                }
+            }
         }
-        let (pods, owners, between) = (&pods, &owners, &between);
-        let mut owners =
-            plan::plan(Cluster { pods, owners, between, catalog: inventory.catalog(), policy: &policy });
+        let mut owners = plan::plan(Cluster {
+            pods: &pods,
+            owners: &owners,
+            between: &between,
+            hidden: &hidden,
+            inventory: &inventory,
+            gaps: &gaps,
+            policy: &policy,
+        });
         owners.retain(|owner| scope.includes(owner));
         Ok(Self { owners, notes })
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
         let count = |word| self.owners.iter().filter(|owner| owner.action.word() == word).count();
-        let words =
-            [Action::Restart, Action::Wait(String::new()), Action::NextRun, Action::ByHand(String::new())];
+        let why = String::new;
+        let words = [
+            Action::Restart,
+            Action::Wait(why()),
+            Action::NextRun,
+            Action::ByHand(why()),
+            Action::CannotTell(why()),
+        ];
         words.iter().map(|action| (action.word(), count(action.word()))).collect()
     }
 
@@ -156,12 +174,13 @@ impl Plan {
         let owners = self.owners.iter().map(|owner| {
             let Owner { id, pods, outdated, without, now, templates, action } = owner;
             let why = match action {
-                Action::Wait(why) | Action::ByHand(why) => Some(why),
+                Action::Wait(why) | Action::ByHand(why) | Action::CannotTell(why) => Some(why),
                 Action::Restart | Action::NextRun => None,
             };
+            let is_told = !matches!(action, Action::CannotTell(_));
             json!({
                 "namespace": id.namespace, "kind": id.kind, "name": id.name,
-                "pods": pods, "outdated": outdated, "withoutAgent": without,
+                "pods": pods, "outdated": is_told.then_some(outdated), "withoutAgent": is_told.then_some(without),
                 "template": now.as_ref().map(|(template, _)| template.to_string()),
                 "templates": templates.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "action": action.word(), "why": why,
@@ -175,12 +194,16 @@ impl Plan {
         let clean = |text: &str| one_line(&text, usize::MAX);
         if !self.owners.is_empty() {
             let rows = self.owners.iter().map(|owner| {
+                let count = |count: usize| match owner.action {
+                    Action::CannotTell(_) => "?".to_owned(),
+                    _ => count.to_string(),
+                };
                 [
                     clean(&owner.id.namespace),
                     clean(&owner.id.object()),
                     owner.pods.to_string(),
-                    owner.outdated.to_string(),
-                    owner.without.to_string(),
+                    count(owner.outdated),
+                    count(owner.without),
                     clean(&owner.action.line()),
                 ]
             });
@@ -191,9 +214,13 @@ impl Plan {
             writeln!(out, "note: {}", clean(note))?;
         }
         let counts = self.counts();
+        let untold = match counts["cannot-tell"] {
+            0 => String::new(),
+            count => format!(", {count} that cannot be told"),
+        };
         writeln!(
             out,
-            "{} to restart, {} to restart once they are complete, {} with the next run, {} by hand",
+            "{} to restart, {} to restart once they are complete, {} with the next run, {} by hand{untold}",
             counts["restart"], counts["wait"], counts["next-run"], counts["by-hand"]
         )?;
         Ok(())
