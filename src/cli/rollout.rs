@@ -22,6 +22,7 @@ use super::style::Style;
 use super::values;
 use crate::admission::review::one_line;
 use crate::cluster::kinds;
+use crate::cluster::kubeconfig::Target;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::Resource;
 use crate::rollout::plan::{self, Action, Cluster, Owner};
@@ -170,7 +171,7 @@ impl Plan {
         words.iter().map(|action| (action.word(), count(action.word()))).collect()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, target: &Target) -> Value {
         let owners = self.owners.iter().map(|owner| {
             let Owner { id, pods, outdated, without, now, templates, action } = owner;
             let why = match action {
@@ -186,12 +187,13 @@ impl Plan {
                 "action": action.word(), "why": why,
             })
         });
-        json!({"owners": owners.collect::<Vec<_>>(), "counts": self.counts(), "notes": self.notes})
+        json!({"cluster": target.to_string(), "owners": owners.collect::<Vec<_>>(), "counts": self.counts(), "notes": self.notes})
     }
 
-    fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
+    fn print(&self, target: &Target, out: &mut impl Write) -> anyhow::Result<()> {
         // Names come from the cluster, and none may forge another line.
         let clean = |text: &str| one_line(&text, usize::MAX);
+        writeln!(out, "cluster: {}", clean(&target.to_string()))?;
         if !self.owners.is_empty() {
             let rows = self.owners.iter().map(|owner| {
                 let count = |count: usize| match owner.action {
@@ -237,13 +239,14 @@ const ROLLING: [Resource; 4] =
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Plan(args) => {
-            let plan = block_on(async {
-                let client = args.scope.context.connect().await?;
-                Plan::make(&client, &args.scope, args.scope.place(&client).as_deref()).await
+            let (plan, target) = block_on(async {
+                let (client, target) = args.scope.context.connect_to().await?;
+                let plan = Plan::make(&client, &args.scope, args.scope.place(&client).as_deref()).await?;
+                Ok((plan, target))
             })?;
             match args.output.output {
-                Format::Json => output::json(out, &plan.json())?,
-                Format::Text => plan.print(out)?,
+                Format::Json => output::json(out, &plan.json(&target))?,
+                Format::Text => plan.print(&target, out)?,
             }
             Ok(ExitCode::SUCCESS)
         }

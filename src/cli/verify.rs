@@ -20,9 +20,9 @@ use super::style::{Style, Tone};
 use super::values;
 use crate::admission::review::one_line;
 use crate::cluster::explain::chain;
-use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::identity;
+use crate::cluster::{kinds, proxy};
 use crate::names;
 use crate::verify::{self, Arrived, Judged, Question, Verdict};
 
@@ -80,7 +80,7 @@ struct Outcome {
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let receiver = args.receiver.to_config()?;
+    let receiver = args.receiver.to_config(&proxy::Environment::read())?;
     let outcome = block_on(async {
         let client = args.context.connect().await?;
         let namespace = if args.all_namespaces {

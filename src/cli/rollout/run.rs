@@ -38,10 +38,10 @@ enum Break {
 
 /// Runs the command. Exit code 1 where somebody was left, or the run ended early.
 pub(super) async fn run(args: &RunArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let client = args.scope.context.connect().await?;
+    let (client, target) = args.scope.context.connect_to().await?;
     let place = args.scope.place(&client);
     let plan = Plan::make(&client, &args.scope, place.as_deref()).await?;
-    plan.print(out)?;
+    plan.print(&target, out)?;
     out.flush()?;
     let shutdown = Shutdown::default();
     tokio::spawn(Signals::install()?.follow(shutdown.clone()));

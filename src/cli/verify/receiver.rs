@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cli::values;
 use crate::cluster::explain::chain;
+use crate::cluster::proxy;
 use crate::x509;
 
 /// How long the receiver may think.
@@ -58,9 +59,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 impl ReceiverArgs {
     /// A client of the query API, with what authenticates us there.
-    pub(super) fn to_config(&self) -> anyhow::Result<Config> {
+    pub(super) fn to_config(&self, proxies: &proxy::Environment) -> anyhow::Result<Config> {
         let mut config = Config::new(self.url.clone());
         config.read_timeout = Some(PATIENCE);
+        config.proxy_url = proxies.proxy(&self.url).map_err(|why| anyhow!(why))?;
         config.default_retry = false;
         config.headers.clone_from(&self.header);
         if let Some(path) = &self.token_file {
@@ -107,7 +109,27 @@ pub(super) async fn ask(client: &Client, query: &str) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{header, query_url};
+    use super::{ReceiverArgs, header, query_url};
+    use crate::cluster::proxy;
+
+    #[test]
+    fn the_receiver_is_asked_through_the_proxy_unless_no_proxy_names_it() {
+        let proxies = proxy::Environment {
+            https: Some("http://proxy:3128".to_owned()),
+            no: Some("in.example.com".to_owned()),
+            ..proxy::Environment::default()
+        };
+        for (url, proxied) in [("https://mimir.example.com", true), ("https://mimir.in.example.com", false)] {
+            let args = ReceiverArgs {
+                url: query_url(url).unwrap(),
+                header: Vec::new(),
+                token_file: None,
+                ca_file: None,
+            };
+            let proxy = args.to_config(&proxies).unwrap().proxy_url;
+            assert_eq!(proxy, proxied.then(|| "http://proxy:3128".parse().unwrap()), "{url}");
+        }
+    }
 
     #[test]
     fn the_address_is_that_before_the_api() {
