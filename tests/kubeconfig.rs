@@ -40,7 +40,7 @@ fn a_broken_kubeconfig_is_named_and_is_not_the_cluster_of_the_pod() {
     };
     for (content, why) in [
         (None, "no such file; name one that is there, or unset KUBECONFIG"),
-        (Some("current-context: prod\n"), "the current context names \"prod\", which is no context"),
+        (Some("current-context: prod\n"), "it has no context \"prod\" (current-context)"),
         (Some("clusters: [\n"), "unclosed bracket '['"),
     ] {
         if let Some(content) = content {

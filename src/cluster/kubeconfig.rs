@@ -81,9 +81,12 @@ pub fn find(named: Named<'_>, environment: &Environment) -> anyhow::Result<Found
     match source(named, environment)? {
         Source::Files { origin, kubeconfig } => {
             let chosen = Chosen::new(&kubeconfig, named.context);
-            let origin = named.context.map_or(origin, |context| format!("--context {context}"));
             let found = chosen.and_then(|chosen| chosen.found(&environment.proxies));
-            found.with_context(|| format!("{origin}: cannot be used")).map_err(flat)
+            let wrong = || match named.context {
+                Some(context) => format!("--context {context}: cannot be used: {origin}"),
+                None => format!("{origin}: cannot be used"),
+            };
+            found.with_context(wrong).map_err(flat)
         }
         Source::Pod { instead } => in_pod(&instead, &environment.proxies),
     }
@@ -183,17 +186,17 @@ struct Chosen<'a> {
 
 impl<'a> Chosen<'a> {
     fn new(kubeconfig: &'a Kubeconfig, context: Option<&'a str>) -> anyhow::Result<Self> {
-        let names: Vec<&str> = kubeconfig.contexts.iter().map(|context| &*context.name).collect();
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let all: Vec<&str> = kubeconfig.contexts.iter().map(|context| &*context.name).collect();
+        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
         let Some(name) = context.or(kubeconfig.current_context.as_deref()) else {
             bail!(
-                "no current context is set (current-context); kubectl config use-context sets it; contexts: {names}"
+                "no current context is set (current-context); kubectl config use-context sets it; contexts: {all}"
             );
         };
         let named = kubeconfig.contexts.iter().find(|context| context.name == name);
-        let by = if context.is_some() { "it" } else { "the current context" };
+        let by = if context.is_some() { "" } else { " (current-context)" };
         let context = named.and_then(|named| named.context.as_ref()).with_context(|| {
-            format!("{by} names {name:?}, which is no context; name one that is there; contexts: {names}")
+            format!("it has no context {name:?}{by}; name one that is there; contexts: {all}")
         })?;
         let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
         let cluster = cluster.and_then(|named| named.cluster.as_ref()).with_context(|| {

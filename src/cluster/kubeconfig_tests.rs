@@ -65,8 +65,7 @@ fn a_kubeconfig_that_cannot_be_used_is_an_error_and_never_the_cluster_of_the_pod
         (Some(good.replace("current-context: one\n", "")), format!("{none}one")),
         (
             Some(good.replace("current-context: one", "current-context: prod")),
-            "the current context names \"prod\", which is no context; name one that is there; contexts: one"
-                .to_owned(),
+            "it has no context \"prod\" (current-context); name one that is there; contexts: one".to_owned(),
         ),
         (
             Some(good.replace("cluster: one", "cluster: gone")),
@@ -116,7 +115,8 @@ fn a_context_that_is_not_there_is_named_with_those_that_are() {
     let path = folder.path().join("config");
     fs::write(&path, kubeconfig("one", "https://one")).unwrap();
     let named = Named { context: Some("prod"), ..Named::default() };
-    let expected = "--context prod: cannot be used: it names \"prod\", which is no context; name one that is there; contexts: one";
+    let why = "it has no context \"prod\"; name one that is there; contexts: one";
+    let expected = format!("--context prod: cannot be used: KUBECONFIG {}: {why}", path.display());
     assert_eq!(found(named, &listed(&[&path])).unwrap_err(), expected);
     let away = Environment { default: Some("/away".into()), ..Environment::default() };
     let expected = "--context prod: cannot be used: /away: No such file; set --kubeconfig or KUBECONFIG";

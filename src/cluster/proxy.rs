@@ -53,7 +53,8 @@ impl Environment {
         if host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback()) {
             return true;
         }
-        let port = server.port_u16().unwrap_or(if server.scheme_str() == Some("https") { 443 } else { 80 });
+        let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = server.port_u16().unwrap_or(default);
         let entries = self.no.as_deref().unwrap_or_default().split(',').map(str::trim);
         let named: Vec<&str> = entries.filter_map(|entry| host_of(entry, port)).collect();
         // Whatever it is, it only tells whether it would be passed by.
