@@ -125,7 +125,7 @@ impl Report for Both {
                 staleness.push((name, stale_for));
             }
         }
-        let webhook = self.webhook.metrics.encode(&self.webhook.store.catalog(), &staleness)?;
+        let webhook = self.webhook.exposition(&staleness)?;
         Ok(metrics::merged(&webhook, &self.controller.metrics()?))
     }
 }

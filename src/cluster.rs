@@ -5,9 +5,13 @@
 
 pub mod client;
 pub mod explain;
+pub mod gaps;
 pub mod kinds;
+pub mod kubeconfig;
 pub mod native;
 pub mod objects;
+pub mod owned;
+pub mod proxy;
 pub mod reader;
 pub mod seen;
 pub mod snapshot;

@@ -187,6 +187,7 @@ pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
     latency: Histogram,
     in_flight: Gauge,
+    ready: Gauge,
     rejected: Family<LimitLabels, Counter>,
     waits: Family<WaitLabels, Counter>,
     staleness: Family<SourceLabels, Gauge<f64, AtomicU64>>,
@@ -207,6 +208,7 @@ impl Default for Metrics {
             reviews: Family::default(),
             latency: Histogram::new(LATENCY_BUCKETS),
             in_flight: Gauge::default(),
+            ready: Gauge::default(),
             rejected: Family::default(),
             waits: Family::default(),
             staleness: Family::default(),
@@ -235,6 +237,11 @@ impl Metrics {
             "admission_in_flight",
             "Admission requests being read or decided",
             self.in_flight.clone(),
+        );
+        registry.register(
+            "admission_ready",
+            "Whether this replica is ready for calls; /readyz says why not",
+            self.ready.clone(),
         );
         registry.register(
             "admission_rejected",
@@ -302,6 +309,11 @@ impl Metrics {
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// Sets whether calls should come here.
+    pub fn ready(&self, is_ready: bool) {
+        self.ready.set(i64::from(is_ready));
     }
 
     /// Counts what a limit turned away.
@@ -390,6 +402,7 @@ mod tests {
         metrics.took(Duration::from_micros(80));
         metrics.rejected(Limit::InFlight);
         metrics.certificate_expiry(1_800_000_000);
+        metrics.ready(true);
         let guard = metrics.in_flight();
         drop(metrics.in_flight());
         let mut catalog = Catalog::default();
@@ -419,6 +432,7 @@ mod tests {
             "promsidecar_admission_duration_seconds_bucket{le=\"0.0001\"} 1",
             "promsidecar_admission_duration_seconds_bucket{le=\"0.1\"} 1",
             "promsidecar_admission_in_flight 1",
+            "promsidecar_admission_ready 1",
             "promsidecar_admission_rejected_total{limit=\"in-flight\"} 1",
             "promsidecar_admission_rejected_total{limit=\"connections\"} 0",
             "promsidecar_admission_waits_total{result=\"found\"} 1",

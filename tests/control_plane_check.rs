@@ -171,10 +171,13 @@ async fn an_installation_as_it_is_shipped_works_and_every_fault_is_found_by_its_
     until("the pod is gone", || async { installed.plane.api.list(&pods("shop")).await.is_empty() }).await;
     let after = ask(&installed.plane, "admin", &["check", "--uninstall"]);
     assert_eq!((after.code, &*after.stderr), (0, ""), "{after:?}");
-    assert!(
-        after.stdout.starts_with("warning     left: namespaces that ask for agents: shop\n"),
-        "{after:?}"
-    );
+    let lines: Vec<&str> = after.stdout.lines().collect();
+    let server = format!("https://{}", installed.plane.api.address);
+    let expected = [
+        &*format!("cluster: context test, {server}"),
+        "warning     left: namespaces that ask for agents: shop",
+    ];
+    assert_eq!(lines[..2], expected, "{after:?}");
 }
 
 /// `kubectl promsidecar`, by what kubectl is configured with.

@@ -113,7 +113,30 @@ async fn pods_and_workloads_are_explained_by_what_was_done_and_what_would_be_don
     let end = "not injected: namespace-excluded: pods of shop are never injected\n";
     assert!(found.code == 1 && found.stdout.contains(end), "{}", found.stdout);
 
+    flags_from_elsewhere(plane).await;
     somebody_else(plane).await;
+}
+
+/// Flags that come from a ConfigMap are followed; of those from a Secret it is said that they cannot be seen.
+async fn flags_from_elsewhere(plane: &ControlPlane) {
+    let metadata = json!({"name": "flags", "namespace": OWN_NAMESPACE});
+    create(
+        plane,
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"exclude": "shop"}}),
+    )
+    .await;
+    let env = json!([
+        {"name": "PROMSIDECAR_EXCLUDE_NAMESPACE", "valueFrom": {"configMapKeyRef": {"name": "flags", "key": "exclude"}}},
+        {"name": "PROMSIDECAR_MAX_TARGETS", "valueFrom": {"secretKeyRef": {"name": "flags", "key": "most"}}},
+    ]);
+    let container = json!({"name": "web", "image": "promsidecar", "args": ["webhook"], "env": env});
+    let flags = json!({"spec": {"template": {"spec": {"containers": [container]}}}});
+    edit(plane, "/apis/apps/v1/namespaces/promsidecar-system/deployments/promsidecar-webhook", &flags).await;
+    let found = ask(plane, "admin", &["explain", "deploy/web", "-n", "shop"]);
+    let end = "not injected: namespace-excluded: pods of shop are never injected\n";
+    let note = "  note: the webhook's --max-targets cannot be seen (PROMSIDECAR_MAX_TARGETS: it comes from Secret flags): decided as if \
+        it were not set\n";
+    assert!(found.code == 1 && found.stdout.contains(end) && found.stdout.contains(note), "{}", found.stdout);
 }
 
 /// How templates are: of one namespace, of all, and again when something changes.
@@ -176,6 +199,7 @@ async fn somebody_else(plane: &ControlPlane) {
             forbidden("list servicemonitors.monitoring.coreos.com in all namespaces"),
             forbidden("list servicemonitors.monitoring.coreos.com in namespace shop"),
             forbidden("list configmaps in namespace promsidecar-system"),
+            "cannot tell for sure what would be done now, because you may not list namespaces".to_owned(),
         ],
         "{}",
         found.stdout

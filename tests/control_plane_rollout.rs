@@ -7,108 +7,23 @@
 mod asked;
 #[path = "support/control_plane.rs"]
 mod control_plane;
+#[path = "support/rollout.rs"]
+mod owners;
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use asked::{Watched, ask, ask_by, is_golden};
 use control_plane::ControlPlane;
-use control_plane::controller::{OWN_NAMESPACE, edit, id, path, template};
+use control_plane::controller::{OWN_NAMESPACE, edit, template};
 use control_plane::definitions::agents;
 use control_plane::https::until;
 use control_plane::injector::{Program, asking_pod, pods};
-use promsidecar::names;
+use owners::{Kubelet, another_version, create, is_ready, workload};
 use serde_json::{Value, json};
 
 const APPS: &str = "/apis/apps/v1/namespaces/shop";
-
-/// A workload of this kind whose pods ask.
-fn workload(kind: &str, name: &str, replicas: u64) -> Value {
-    let labels = json!({"app": name});
-    let asks = json!({(names::INJECT): "true", (names::PORT): "8080"});
-    let mut object = json!({
-        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"},
-        "spec": {
-            "replicas": replicas, "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels, "annotations": asks},
-                "spec": {
-                    "containers": [{"name": "web", "image": "registry.example.com/shop/web:1.4"}],
-                    // Nothing calls the node ready.
-                    "tolerations": [{"operator": "Exists"}],
-                },
-            },
-        },
-    });
-    if kind == "DaemonSet" {
-        object["spec"].as_object_mut().unwrap().remove("replicas");
-    }
-    object
-}
-
-/// Says of pods that they are ready, as a kubelet would.
-#[derive(Clone, Default)]
-struct Kubelet {
-    /// Whether it does not for now.
-    holds: Arc<AtomicBool>,
-    /// Whether owners are counted: not while they are made.
-    counts: Arc<AtomicBool>,
-    /// Most owners that had a pod too few, or one that is not ready, at the same time.
-    most: Arc<AtomicUsize>,
-}
-
-impl Kubelet {
-    fn start(plane: &'static ControlPlane, wanted: BTreeMap<&'static str, usize>) -> Self {
-        let kubelet = Self::default();
-        let running = kubelet.clone();
-        tokio::spawn(async move {
-            loop {
-                running.look(plane, &wanted).await;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        kubelet
-    }
-
-    async fn look(&self, plane: &ControlPlane, wanted: &BTreeMap<&str, usize>) {
-        let all = plane.api.list(&pods("shop")).await;
-        let of = |app: &str| all.iter().filter(|pod| pod["metadata"]["labels"]["app"] == app).collect();
-        let mut under_way = 0;
-        for (app, count) in wanted {
-            let its: Vec<&Value> = of(app);
-            under_way += usize::from(its.len() != *count || !its.iter().all(|pod| is_ready(pod)));
-        }
-        if self.counts.load(Ordering::SeqCst) {
-            self.most.fetch_max(under_way, Ordering::SeqCst);
-        }
-        if self.holds.load(Ordering::SeqCst) {
-            return;
-        }
-        for pod in all.iter().filter(|pod| !is_ready(pod)) {
-            let path = format!("{}/{}/status", pods("shop"), pod["metadata"]["name"].as_str().unwrap());
-            let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-            // It may have gone meanwhile.
-            plane.api.send("PATCH", &path, &json!({"status": ready})).await;
-        }
-    }
-
-    fn hold(&self, holds: bool) {
-        self.holds.store(holds, Ordering::SeqCst);
-    }
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-}
-
-async fn create(plane: &ControlPlane, object: &Value) {
-    let created = plane.kubectl(&["create", "-f", "-"], &object.to_string()).await;
-    assert_eq!(created.code, 0, "{created:?}");
-}
 
 fn rollout(plane: &ControlPlane, arguments: &[&str]) -> control_plane::Printed {
     ask(plane, "admin", &[&["rollout"], arguments, &["-n", "shop"]].concat())
@@ -116,24 +31,13 @@ fn rollout(plane: &ControlPlane, arguments: &[&str]) -> control_plane::Printed {
 
 const RUN: [&str; 5] = ["rollout", "run", "-n", "shop", "--pause=100ms"];
 
-/// Edits the template, and waits until the webhook has it: until a restart would bring it.
-async fn another_version(plane: &ControlPlane, version: &str) {
-    edit(plane, &path(&id("shop", "one")), &json!({"spec": {"version": version}})).await;
-    until("the webhook has the template", || async {
-        let tried =
-            plane.api.send("POST", &format!("{}?dryRun=All", pods("shop")), &asking_pod("tried")).await;
-        tried.body["spec"].to_string().contains(&format!("prometheus:v{version}"))
-    })
-    .await;
-}
-
 /// Everything that asks: made before there was a webhook, and after.
 async fn workloads(plane: &'static ControlPlane) -> (Program, Kubelet) {
     plane.api.create_namespace(&json!({"metadata": {"name": "shop"}})).await;
-    create(plane, &workload("Deployment", "early", 1)).await;
+    create(plane, &workload("Deployment", "shop", "early", 1)).await;
     until("early has its pod", || async { plane.api.list(&pods("shop")).await.len() == 1 }).await;
     let webhook = Program::installed(plane, &["shop"], OWN_NAMESPACE).await;
-    let mut serves = workload("Deployment", "promsidecar-webhook", 0);
+    let mut serves = workload("Deployment", "shop", "promsidecar-webhook", 0);
     serves["metadata"]["namespace"] = json!(OWN_NAMESPACE);
     serves["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["webhook"]);
     create(plane, &serves).await;
@@ -155,15 +59,16 @@ async fn workloads(plane: &'static ControlPlane) -> (Program, Kubelet) {
         ("DaemonSet", "log", 1),
         ("ReplicaSet", "alone", 1),
     ] {
-        create(plane, &workload(kind, name, replicas)).await;
+        create(plane, &workload(kind, "shop", name, replicas)).await;
     }
     plane.api.create(&pods("shop"), &asking_pod("bare")).await;
-    let mut nightly = workload("Job", "nightly", 1);
+    let mut nightly = workload("Job", "shop", "nightly", 1);
     nightly["apiVersion"] = json!("batch/v1");
     nightly["spec"] = json!({"template": nightly["spec"]["template"]});
     nightly["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
     create(plane, &nightly).await;
-    let wanted = BTreeMap::from([("early", 1), ("web", 2), ("still", 1), ("db", 2), ("log", 1)]);
+    let wanted = [("early", 1), ("web", 2), ("still", 1), ("db", 2), ("log", 1)];
+    let wanted = wanted.into_iter().map(|(name, pods)| (("shop", name), pods)).collect();
     let kubelet = Kubelet::start(plane, wanted);
     until("everything is complete", || async {
         let all = plane.api.list(&pods("shop")).await;
@@ -191,10 +96,13 @@ async fn owners_of_outdated_pods_are_restarted_one_at_a_time_and_nobody_after_on
     let plane = ControlPlane::shared().await;
     let (webhook, kubelet) = workloads(plane).await;
 
-    another_version(plane, "3.12.0").await;
+    another_version(plane, "shop", "3.12.0").await;
     is_golden("rollout-plan.txt", &rollout(plane, &["plan"]), 0);
     let planned: Value = serde_json::from_str(&rollout(plane, &["plan", "-o", "json"]).stdout).unwrap();
-    assert_eq!(planned["counts"], json!({"restart": 4, "wait": 0, "next-run": 1, "by-hand": 3}));
+    assert_eq!(
+        planned["counts"],
+        json!({"restart": 4, "wait": 0, "next-run": 1, "by-hand": 3, "cannot-tell": 0})
+    );
     let versions = || async {
         let all = plane.api.list(&pods("shop")).await;
         let mut uids: Vec<String> = all.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect();
@@ -220,13 +128,14 @@ async fn owners_of_outdated_pods_are_restarted_one_at_a_time_and_nobody_after_on
     interrupted(plane, &kubelet).await;
     stuck(plane, &kubelet).await;
     somebody_else(plane).await;
+    half_blind(plane).await;
     at_once();
     without_a_webhook(plane, &kubelet, webhook).await;
 }
 
 /// A run that is interrupted ends with the owner that it is at; the next one goes on with the others.
 async fn interrupted(plane: &ControlPlane, kubelet: &Kubelet) {
-    another_version(plane, "3.11.0").await;
+    another_version(plane, "shop", "3.11.0").await;
     kubelet.hold(true);
     let mut run = Watched::start(plane, &RUN);
     run.until("shop DaemonSet/log: restarted; waiting for its rolling update\n").await;
@@ -259,7 +168,7 @@ async fn interrupted(plane: &ControlPlane, kubelet: &Kubelet) {
 
 /// An owner whose pods do not become ready ends the run.
 async fn stuck(plane: &ControlPlane, kubelet: &Kubelet) {
-    another_version(plane, "3.10.0").await;
+    another_version(plane, "shop", "3.10.0").await;
     kubelet.hold(true);
     let run = ask(plane, "admin", &[&RUN[..], &["--timeout=2s", "--except=daemonset/log"]].concat());
     let end = "shop Deployment/early: restarted; waiting for its rolling update\n\
@@ -276,26 +185,76 @@ async fn stuck(plane: &ControlPlane, kubelet: &Kubelet) {
     assert!(run.code == 0 && run.stdout.ends_with("0 left alone\n"), "{run:?}");
 }
 
-/// Whoever may look and not change is told so, owner by owner.
-async fn somebody_else(plane: &ControlPlane) {
-    another_version(plane, "3.9.0").await;
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "namespace": "shop"}});
+/// The kubeconfig of a user who may do this with these; all beside the cluster's own kinds with their groups.
+async fn user(plane: &ControlPlane, name: &str, verbs: &str, resources: &[&str]) -> PathBuf {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "shop"}});
     create(plane, &account).await;
-    let resources = "--resource=pods,namespaces,configmaps,nodes,deployments.apps,statefulsets.apps,daemonsets.apps,\
-        replicasets.apps,jobs.batch,prometheusagents.monitoring.coreos.com,podmonitors.monitoring.coreos.com,\
-        servicemonitors.monitoring.coreos.com";
+    let (verbs, resources) = (format!("--verb={verbs}"), format!("--resource={}", resources.join(",")));
+    let (role, subject) = (format!("--clusterrole={name}"), format!("--serviceaccount=shop:{name}"));
     for arguments in [
-        &["create", "clusterrole", "reader", "--verb=get,list", resources][..],
-        &["create", "clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=shop:reader"],
+        ["create", "clusterrole", name, &verbs, &resources],
+        ["create", "clusterrolebinding", name, &role, &subject],
     ] {
-        let created = plane.kubectl(arguments, "").await;
+        let created = plane.kubectl(&arguments, "").await;
         assert_eq!(created.code, 0, "{created:?}");
     }
-    let reader = plane.service_account("shop", "reader").await;
+    plane.service_account("shop", name).await
+}
+
+/// All that decides about pods but `ServiceMonitors`.
+const DECIDING: [&str; 11] = [
+    "pods",
+    "namespaces",
+    "configmaps",
+    "nodes",
+    "deployments.apps",
+    "statefulsets.apps",
+    "daemonsets.apps",
+    "replicasets.apps",
+    "jobs.batch",
+    "prometheusagents.monitoring.coreos.com",
+    "podmonitors.monitoring.coreos.com",
+];
+const SERVICE_MONITORS: &str = "servicemonitors.monitoring.coreos.com";
+
+/// Whoever may look and not change is told so, owner by owner.
+async fn somebody_else(plane: &ControlPlane) {
+    another_version(plane, "shop", "3.9.0").await;
+    let reader = user(plane, "reader", "get,list", &[&DECIDING[..], &[SERVICE_MONITORS]].concat()).await;
     let run = ask_by(&reader, &RUN);
     let left = "shop Deployment/web: left alone: the API server does not take its restart: deployments.apps \"web\" is forbidden: ";
     assert!(run.code == 1 && run.stdout.contains(left), "{run:?}");
     assert!(run.stdout.ends_with("0 restarted, 4 left alone\n"), "{run:?}");
+}
+
+/// Whoever may change everything, and not see what a template selects, restarts nobody: their agents may be as they should be.
+async fn half_blind(plane: &ControlPlane) {
+    let blind = user(plane, "blind", "get,list,patch,create", &DECIDING).await;
+    is_golden("rollout-plan-forbidden.txt", &ask_by(&blind, &["rollout", "plan", "-n", "shop"]), 0);
+    let before = plane.api.list(&pods("shop")).await;
+    let run = ask_by(&blind, &RUN);
+    let why = "cannot tell, because you may not list servicemonitors.monitoring.coreos.com in all namespaces";
+    let left = format!("shop StatefulSet/db: left alone: {why}\n0 restarted, 8 left alone\n");
+    assert!(run.code == 1 && run.stdout.ends_with(&left), "{run:?}");
+    assert_eq!(before, plane.api.list(&pods("shop")).await);
+    let explained = ask_by(&blind, &["explain", "sts/db", "-n", "shop"]);
+    let line = "cannot tell whether it is up to date, because you may not list servicemonitors.monitoring.coreos.com in all namespaces\n";
+    assert_eq!(explained.stdout.matches(line).count(), 2, "{explained:?}");
+    let note =
+        "  note: cannot tell for sure what would be done now, because you may not list servicemonitors";
+    assert!(explained.stdout.contains(note), "{explained:?}");
+
+    // Those of the template's own namespace are all that it selects.
+    let verbs = ["--verb=list", "--resource=servicemonitors.monitoring.coreos.com", "--namespace=shop"];
+    let role = [&["create", "role", "monitors"][..], &verbs].concat();
+    let subject = ["--role=monitors", "--serviceaccount=shop:blind", "--namespace=shop"];
+    let binding = [&["create", "rolebinding", "monitors"][..], &subject].concat();
+    for arguments in [role, binding] {
+        assert_eq!(plane.kubectl(&arguments, "").await.code, 0, "{arguments:?}");
+    }
+    let seen = ask_by(&blind, &["rollout", "plan", "-n", "shop"]).stdout;
+    let told = seen.lines().filter(|line| !line.starts_with("note: ")).map(|line| format!("{line}\n"));
+    assert_eq!(told.collect::<String>(), rollout(plane, &["plan"]).stdout, "{seen}");
 }
 
 /// A webhook that does not answer any more ends the run, and the next one restarts nobody.

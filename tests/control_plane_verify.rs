@@ -25,8 +25,13 @@ use promsidecar::names;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// A pod of `shop` with an agent of `shop/shop`, in this state.
+/// A pod of `shop` with an agent of `shop/shop`, in this state, and with one target.
 async fn injected(plane: &ControlPlane, name: &str, phase: &str, state: &Value) {
+    injected_with(plane, name, phase, state, "localhost:8080").await;
+}
+
+async fn injected_with(plane: &ControlPlane, name: &str, phase: &str, state: &Value, target: &str) {
+    let targets = json!([{"targets": [target], "labels": {"__meta_kubernetes_namespace": "shop"}}]);
     let status = json!({
         "version": 1, "template": "shop/shop", "generation": 1, "hash": "h", "injector": "0", "mode": "container",
         "added": {"containers": [], "volumes": [], "annotations": [], "labels": []}, "created": {},
@@ -36,7 +41,7 @@ async fn injected(plane: &ControlPlane, name: &str, phase: &str, state: &Value) 
         "metadata": {
             "name": name,
             "labels": {(names::INJECTED): "true"},
-            "annotations": {(names::STATUS): status.to_string()},
+            "annotations": {(names::STATUS): status.to_string(), (names::TARGETS): targets.to_string()},
         },
         "spec": {"containers": [container("web"), container(names::CONTAINER)]},
     });
@@ -51,9 +56,18 @@ async fn injected(plane: &ControlPlane, name: &str, phase: &str, state: &Value) 
 
 /// Whoever answers queries with this.
 async fn answering(status: StatusCode, body: &'static str) -> String {
+    answering_by(status, body, NOTHING).await
+}
+
+/// What a receiver answers that has nothing.
+const NOTHING: &str = r#"{"status": "success", "data": {"result": []}}"#;
+
+/// The same; with the other body whoever asks for any series.
+async fn answering_by(status: StatusCode, up: &'static str, any: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/base", listener.local_addr().unwrap());
-    let answer = move |headers: HeaderMap| async move {
+    let answer = move |headers: HeaderMap, query: String| async move {
+        let body = if query.starts_with("query=group+by") { any } else { up };
         let told = [("authorization", "Bearer secret"), ("x-scope-orgid", "team-a")];
         let known = told.iter().all(|(name, value)| headers.get(*name).is_some_and(|found| found == value));
         if known { (status, body) } else { (StatusCode::UNAUTHORIZED, "<html>who are you?</html>") }
@@ -73,17 +87,14 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
     let asked = receiver.url().replace("/api/v1/write", "");
     let none = verify(&["--query-url", &asked]);
     let nothing = "note: there are no injected pods here; -n names another namespace, -A all\n\
-                0 missing, 0 down, 0 failing, 0 starting, 0 ended, 0 delivering\n";
+                0 missing, 0 down, 0 failing, 0 no-target, 0 starting, 0 ended, 0 delivering\n";
     assert_eq!((none.code, &*none.stdout, &*none.stderr), (0, nothing, ""));
 
     let since = Timestamp::now() - SignedDuration::from_secs(14 * 60 + 5);
-    injected(
-        &plane,
-        "web-1",
-        "Running",
-        &json!({"running": {"startedAt": since.strftime("%FT%TZ").to_string()}}),
-    )
-    .await;
+    let running = json!({"running": {"startedAt": since.strftime("%FT%TZ").to_string()}});
+    injected(&plane, "web-1", "Running", &running).await;
+    // No container declares a port.
+    injected_with(&plane, "queue", "Running", &running, "localhost").await;
     injected(&plane, "web-2", "Running", &json!({"waiting": {"reason": "CrashLoopBackOff"}})).await;
     injected(&plane, "web-3", "Pending", &json!({"waiting": {"reason": "PodInitializing"}})).await;
     let completed = json!({"terminated": {"reason": "Completed", "exitCode": 0}});
@@ -97,7 +108,20 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
     let json: Value = serde_json::from_str(&verify(&["--query-url", &asked, "-o", "json"]).stdout).unwrap();
     assert_eq!(
         json["counts"],
-        json!({"missing": 1, "down": 1, "failing": 0, "starting": 1, "ended": 1, "delivering": 0})
+        json!({"missing": 1, "down": 1, "failing": 0, "no-target": 1, "starting": 1, "ended": 1, "delivering": 0})
+    );
+    assert_eq!(
+        json["asked"],
+        json!({"shop/shop": [
+            r#"max by (namespace, pod) ({__name__="up",prometheus="shop/shop",namespace="shop"})"#,
+            r#"group by (namespace, pod) ({pod=~"web-1",prometheus="shop/shop",namespace="shop"})"#,
+        ]})
+    );
+    // As far back as the flag says, in the words of Prometheus itself.
+    let back = verify(&["--query-url", &asked, "--lookback=20m", "--log-lines=0"]);
+    assert!(
+        back.stdout.contains("({pod=~\"web-1\",prometheus=\"shop/shop\",namespace=\"shop\"}[1200s]))\n"),
+        "{back:?}"
     );
 
     let token = directory.join("token");
@@ -111,7 +135,21 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
         found.stdout.contains("note: 1 series of template shop/shop have no labels namespace and pod"),
         "{found:?}"
     );
-    assert!(found.stdout.ends_with("0 missing, 1 down, 0 failing, 1 starting, 1 ended, 1 delivering\n"));
+    let delivering = "0 missing, 1 down, 0 failing, 1 no-target, 1 starting, 1 ended, 1 delivering\n";
+    assert!(found.stdout.ends_with(delivering), "{found:?}");
+
+    // Its template drops `up`.
+    let other = r#"{"status": "success", "data": {"result": [
+        {"metric": {"namespace": "shop", "pod": "web-1"}, "value": [0, "1"]}]}}"#;
+    let url = answering_by(StatusCode::OK, NOTHING, other).await;
+    let found = verify(&[&["--query-url", &url, "--log-lines=0"], &known[..]].concat());
+    let note = "note: of 1 pods of template shop/shop series arrive and no up, so whether their scrapes succeed cannot be told\n";
+    assert!(found.stdout.contains(note) && found.stdout.ends_with(delivering), "{found:?}");
+    // A receiver that does not want to look that far is none that has nothing.
+    let url = answering_by(StatusCode::OK, NOTHING, r#"{"status":"error","error":"too many series"}"#).await;
+    let found = verify(&[&["--query-url", &url, "--log-lines=0"], &known[..]].concat());
+    let note = "note: whether other series than up arrive of 1 pods of template shop/shop cannot be told: too many series\n";
+    assert!(found.code == 1 && found.stdout.contains(note), "{found:?}");
 
     let strange = answering(StatusCode::OK, "<html>").await;
     let refusing =

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::permissions::{Access, Created};
 use super::probe::Tried;
+use crate::admission::Policy;
 use crate::cluster::seen::Seen;
 use crate::names;
 use crate::template::Settings;
@@ -44,8 +45,12 @@ pub struct Facts {
     pub now: Timestamp,
     /// What everything of ours is called.
     pub names: Names,
-    /// What templates mean.
+    /// What templates mean: as the webhook was told.
     pub settings: Settings,
+    /// What else the webhook was told.
+    pub admission: Policy,
+    /// What of that cannot be seen.
+    pub unseen_flags: Vec<String>,
     /// As the API server calls itself.
     pub version: String,
     /// Definitions, by name, as far as there are any.
@@ -97,6 +102,8 @@ impl Default for Facts {
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             names: Names::default(),
             settings: Settings::default(),
+            admission: Policy::default(),
+            unseen_flags: Vec::new(),
             version: "v1.37.2".to_owned(),
             definitions: BTreeMap::new(),
             registrations: Ok(Vec::new()),

@@ -18,6 +18,7 @@ use crate::admission::review::one_line;
 use crate::check::facts::Names;
 use crate::check::finding::{Finding, Outcome};
 use crate::check::{self, leftovers};
+use crate::cluster::kubeconfig::Target;
 use crate::cluster::reader::Reader;
 use crate::names;
 
@@ -53,8 +54,8 @@ pub struct Args {
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let settings = args.settings.to_settings();
-    let findings = block_on(async {
-        let client = args.context.connect().await?;
+    let (findings, target) = block_on(async {
+        let (client, target) = args.context.connect_to().await?;
         let namespace =
             args.namespace.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let names = Names {
@@ -64,15 +65,16 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
             namespace,
         };
         let reader = Reader::new(client);
-        Ok(if args.uninstall {
+        let findings = if args.uninstall {
             let left = gather::left(&reader, names.own_namespace, settings.controller_id).await?;
             leftovers::check(&left)
         } else {
             let facts = gather::facts(&reader, names, settings, Timestamp::now(), !args.pre).await?;
             if args.pre { check::before(&facts) } else { check::run(&facts) }
-        })
+        };
+        Ok((findings, target))
     })?;
-    print(&findings, args.output.output, out)?;
+    print(&findings, &target, args.output.output, out)?;
     // Warnings of what is left are of what does no harm.
     let failed = findings.iter().any(|finding| finding.outcome == Outcome::Failed);
     Ok(ExitCode::from(u8::from(failed)))
@@ -81,18 +83,22 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 /// Every outcome, in the order of the last line.
 const OUTCOMES: [Outcome; 4] = [Outcome::Ok, Outcome::Warning, Outcome::Failed, Outcome::NotChecked];
 
-fn print(findings: &[Finding], format: Format, out: &mut impl Write) -> anyhow::Result<()> {
+fn print(findings: &[Finding], target: &Target, format: Format, out: &mut impl Write) -> anyhow::Result<()> {
     let count = |outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
     if format == Format::Json {
         let counts: serde_json::Map<_, _> = OUTCOMES
             .into_iter()
             .map(|outcome| (outcome.word().replace(' ', "-"), json!(count(outcome))))
             .collect();
-        return output::json(out, &json!({"findings": findings, "counts": counts}));
+        return output::json(
+            out,
+            &json!({"cluster": target.to_string(), "findings": findings, "counts": counts}),
+        );
     }
     let style = Style::stdout();
     // Names come from the cluster, and none may forge another line.
     let clean = |text: &str| one_line(&text, usize::MAX);
+    writeln!(out, "cluster: {}", clean(&target.to_string()))?;
     for Finding { check, outcome, found, fix } in findings {
         let tone = match outcome {
             Outcome::Ok => Tone::Good,

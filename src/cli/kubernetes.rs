@@ -7,6 +7,7 @@ use kube::Client;
 use super::server::KubeconfigArgs;
 use super::values;
 use crate::cluster::client;
+use crate::cluster::kubeconfig::{Environment, Named, Target};
 
 /// Which cluster, and as whom.
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,13 @@ pub struct NamespaceArgs {
 impl ContextArgs {
     /// A client; nothing is sent yet.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        client::connect_to(self.kubeconfig.kubeconfig.as_deref(), self.context.as_deref()).await
+        self.connect_to().await.map(|(client, _)| client)
+    }
+
+    /// The same, and of which cluster.
+    pub async fn connect_to(&self) -> anyhow::Result<(Client, Target)> {
+        let kubeconfig = self.kubeconfig.kubeconfig.as_deref();
+        client::connect_to(Named { kubeconfig, context: self.context.as_deref() }, &Environment::read()).await
     }
 }
 

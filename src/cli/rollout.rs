@@ -22,6 +22,7 @@ use super::style::Style;
 use super::values;
 use crate::admission::review::one_line;
 use crate::cluster::kinds;
+use crate::cluster::kubeconfig::Target;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::Resource;
 use crate::rollout::plan::{self, Action, Cluster, Owner};
@@ -130,57 +131,81 @@ impl Plan {
         let which = Which { namespace: place, ..Which::default() };
         let pods = reader.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
         let flags = Flags { policy: scope.policy.clone(), settings: scope.settings.clone() };
-        let InForce { inventory, policy, mut notes } = in_force::gather(client, place, flags).await?;
-        let (mut owners, mut between) = (Vec::new(), Vec::new());
+        let InForce { inventory, policy, gaps, mut notes } = in_force::gather(client, place, flags).await?;
+        let (mut owners, mut between, mut hidden) = (Vec::new(), Vec::new(), BTreeMap::new());
         for kind in ROLLING {
             owners.extend(seen(reader.list(&kind, which).await?, &mut notes));
         }
         for kind in [kinds::REPLICA_SETS, kinds::JOBS] {
-            between.extend(seen(reader.list(&kind, Which { metadata: true, ..which }).await?, &mut notes));
+            match reader.list(&kind, Which { metadata: true, ..which }).await? {
+                Ok(found) => between.extend(found),
+                Err(forbidden) => {
+                    notes.push(forbidden.to_string());
+                    hidden.insert(kind.kind, forbidden);
+                }
+            }
         }
-        let (pods, owners, between) = (&pods, &owners, &between);
-        let mut owners =
-            plan::plan(Cluster { pods, owners, between, catalog: inventory.catalog(), policy: &policy });
+        let mut owners = plan::plan(Cluster {
+            pods: &pods,
+            owners: &owners,
+            between: &between,
+            hidden: &hidden,
+            inventory: &inventory,
+            gaps: &gaps,
+            policy: &policy,
+        });
         owners.retain(|owner| scope.includes(owner));
         Ok(Self { owners, notes })
     }
 
     fn counts(&self) -> BTreeMap<&'static str, usize> {
         let count = |word| self.owners.iter().filter(|owner| owner.action.word() == word).count();
-        let words =
-            [Action::Restart, Action::Wait(String::new()), Action::NextRun, Action::ByHand(String::new())];
+        let why = String::new;
+        let words = [
+            Action::Restart,
+            Action::Wait(why()),
+            Action::NextRun,
+            Action::ByHand(why()),
+            Action::CannotTell(why()),
+        ];
         words.iter().map(|action| (action.word(), count(action.word()))).collect()
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, target: &Target) -> Value {
         let owners = self.owners.iter().map(|owner| {
             let Owner { id, pods, outdated, without, now, templates, action } = owner;
             let why = match action {
-                Action::Wait(why) | Action::ByHand(why) => Some(why),
+                Action::Wait(why) | Action::ByHand(why) | Action::CannotTell(why) => Some(why),
                 Action::Restart | Action::NextRun => None,
             };
+            let is_told = !matches!(action, Action::CannotTell(_));
             json!({
                 "namespace": id.namespace, "kind": id.kind, "name": id.name,
-                "pods": pods, "outdated": outdated, "withoutAgent": without,
+                "pods": pods, "outdated": is_told.then_some(outdated), "withoutAgent": is_told.then_some(without),
                 "template": now.as_ref().map(|(template, _)| template.to_string()),
                 "templates": templates.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "action": action.word(), "why": why,
             })
         });
-        json!({"owners": owners.collect::<Vec<_>>(), "counts": self.counts(), "notes": self.notes})
+        json!({"cluster": target.to_string(), "owners": owners.collect::<Vec<_>>(), "counts": self.counts(), "notes": self.notes})
     }
 
-    fn print(&self, out: &mut impl Write) -> anyhow::Result<()> {
+    fn print(&self, target: &Target, out: &mut impl Write) -> anyhow::Result<()> {
         // Names come from the cluster, and none may forge another line.
         let clean = |text: &str| one_line(&text, usize::MAX);
+        writeln!(out, "cluster: {}", clean(&target.to_string()))?;
         if !self.owners.is_empty() {
             let rows = self.owners.iter().map(|owner| {
+                let count = |count: usize| match owner.action {
+                    Action::CannotTell(_) => "?".to_owned(),
+                    _ => count.to_string(),
+                };
                 [
                     clean(&owner.id.namespace),
                     clean(&owner.id.object()),
                     owner.pods.to_string(),
-                    owner.outdated.to_string(),
-                    owner.without.to_string(),
+                    count(owner.outdated),
+                    count(owner.without),
                     clean(&owner.action.line()),
                 ]
             });
@@ -191,9 +216,13 @@ impl Plan {
             writeln!(out, "note: {}", clean(note))?;
         }
         let counts = self.counts();
+        let untold = match counts["cannot-tell"] {
+            0 => String::new(),
+            count => format!(", {count} that cannot be told"),
+        };
         writeln!(
             out,
-            "{} to restart, {} to restart once they are complete, {} with the next run, {} by hand",
+            "{} to restart, {} to restart once they are complete, {} with the next run, {} by hand{untold}",
             counts["restart"], counts["wait"], counts["next-run"], counts["by-hand"]
         )?;
         Ok(())
@@ -210,13 +239,14 @@ const ROLLING: [Resource; 4] =
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Plan(args) => {
-            let plan = block_on(async {
-                let client = args.scope.context.connect().await?;
-                Plan::make(&client, &args.scope, args.scope.place(&client).as_deref()).await
+            let (plan, target) = block_on(async {
+                let (client, target) = args.scope.context.connect_to().await?;
+                let plan = Plan::make(&client, &args.scope, args.scope.place(&client).as_deref()).await?;
+                Ok((plan, target))
             })?;
             match args.output.output {
-                Format::Json => output::json(out, &plan.json())?,
-                Format::Text => plan.print(out)?,
+                Format::Json => output::json(out, &plan.json(&target))?,
+                Format::Text => plan.print(&target, out)?,
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -81,20 +81,29 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
 /// Looks once.
 async fn look(args: &Args, reader: &Reader, place: Option<&str>) -> anyhow::Result<Status> {
     let mut seen = Seen::default();
-    let pods = Which { namespace: place, label: Some(names::INJECTED), metadata: true };
+    let pods = Which { namespace: place, label: Some(names::INJECTED), metadata: true, ..Which::default() };
     match reader.list(&kinds::PODS, pods).await? {
         Ok(pods) => seen.pods = pods,
         Err(forbidden) => seen.notes.push(forbidden.to_string()),
     }
-    match reader.list(&kinds::AGENTS, Which { namespace: place, ..Which::default() }).await? {
+    match reader
+        .list(&kinds::AGENTS, Which { namespace: place, only: &["/status"], ..Which::default() })
+        .await?
+    {
         Ok(templates) => seen.templates = templates,
-        Err(forbidden) => seen.notes.push(forbidden.to_string()),
+        Err(forbidden) => {
+            seen.notes.push(forbidden.to_string());
+            seen.hidden.insert(place.unwrap_or_default().to_owned(), forbidden);
+        }
     }
     // Pods may use templates of other namespaces.
     for (namespace, name) in table::elsewhere(&seen, place) {
         match reader.get(&kinds::AGENTS, Some(&namespace), &name).await? {
             Ok(template) => seen.templates.extend(template),
-            Err(forbidden) => seen.notes.push(forbidden.to_string()),
+            Err(forbidden) => {
+                seen.notes.push(forbidden.to_string());
+                seen.hidden.insert(namespace, forbidden);
+            }
         }
     }
     Ok(Status::of(&seen, &args.controller_id))

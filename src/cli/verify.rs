@@ -4,55 +4,44 @@
 //! their agents' logs; exit code 1 where there are any.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use http_body_util::BodyExt;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use hyper::{Request, Uri};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::client::Body;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
+use self::receiver::ReceiverArgs;
 use super::kubernetes::{ContextArgs, NamespaceArgs, block_on};
 use super::output::{self, Format, OutputArgs};
 use super::style::{Style, Tone};
 use super::values;
 use crate::admission::review::one_line;
 use crate::cluster::explain::chain;
-use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::identity;
+use crate::cluster::{kinds, proxy};
 use crate::names;
-use crate::verify::{self, Arrived, Judged, Verdict};
-use crate::x509;
+use crate::verify::{self, Arrived, Judged, Question, Verdict};
+
+mod receiver;
 
 /// Pods whose logs are asked for: what one template does wrong, each of its pods says.
 const MOST_LOGS: usize = 20;
-/// How long the receiver may think.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Pods that one query names.
+const MOST_NAMES: usize = 50;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where to ask for series: the address before /api/v1/query, of Prometheus, Thanos, Mimir, `VictoriaMetrics` and their like.
-    #[arg(long, env = "PROMSIDECAR_QUERY_URL", value_name = "URL", value_parser = query_url)]
-    query_url: Uri,
-    /// A header of each query, such as `X-Scope-OrgID: team-a`; repeatable.
-    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
-    query_header: Vec<(HeaderName, HeaderValue)>,
-    /// File with a bearer token for the queries.
-    #[arg(long, env = "PROMSIDECAR_QUERY_TOKEN_FILE", value_name = "FILE", value_parser = values::path)]
-    query_token_file: Option<PathBuf>,
-    /// File with the authorities that the receiver's certificate may be of, in PEM format. [default: those of the system]
-    #[arg(long, env = "PROMSIDECAR_QUERY_CA_FILE", value_name = "FILE", value_parser = values::path)]
-    query_ca_file: Option<PathBuf>,
-    /// How long an agent has for its first series.
+    #[command(flatten)]
+    receiver: ReceiverArgs,
+    /// How far back a sample counts. [default: 5m, or twice the longest interval that a template and its pods state]
+    #[arg(long, value_name = "DURATION", value_parser = values::pause)]
+    lookback: Option<Duration>,
+    /// How long an agent has for its first series, beside its scrape interval.
     #[arg(long, default_value = "2m", value_name = "DURATION", value_parser = values::duration)]
     grace: Duration,
     /// Lines of each agent's log.
@@ -69,24 +58,6 @@ pub struct Args {
     context: ContextArgs,
 }
 
-/// A base address; what follows is appended to it.
-fn query_url(text: &str) -> Result<Uri, String> {
-    let expected = "expected the address of a query API, such as http://localhost:9090 or https://mimir.example.com/prometheus";
-    let uri: Uri = text.parse().map_err(|_| expected)?;
-    // A password would be shown with every error.
-    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    let usable = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none() && !has_user;
-    // Of the query itself, or where agents write to.
-    if usable && !uri.path().contains("/api/v1/") { Ok(uri) } else { Err(expected.to_owned()) }
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let expected = "expected NAME: VALUE, such as X-Scope-OrgID: team-a";
-    let (name, value) = text.split_once(':').ok_or(expected)?;
-    let (name, value) = (name.trim().parse(), value.trim().parse());
-    name.ok().zip(value.ok()).ok_or_else(|| expected.to_owned())
-}
-
 /// A pod that should deliver and does not, with what its agent said.
 struct Found {
     judged: Judged,
@@ -94,8 +65,11 @@ struct Found {
 }
 
 /// Everything that was found out.
+#[derive(Default)]
 struct Outcome {
     pods: Vec<Found>,
+    /// What was asked about the pods of each template.
+    asked: BTreeMap<String, Vec<String>>,
     /// Series of each template that no pod can be told from.
     anonymous: BTreeMap<String, usize>,
     /// What could not be seen.
@@ -106,7 +80,7 @@ struct Outcome {
 
 /// Runs the command; output goes to `out`.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let receiver = receiver(args)?;
+    let receiver = args.receiver.to_config(&proxy::Environment::read())?;
     let outcome = block_on(async {
         let client = args.context.connect().await?;
         let namespace = if args.all_namespaces {
@@ -122,33 +96,6 @@ pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(bad)))
 }
 
-/// A client of the query API, with what authenticates us there.
-fn receiver(args: &Args) -> anyhow::Result<Config> {
-    let mut config = Config::new(args.query_url.clone());
-    config.read_timeout = Some(PATIENCE);
-    config.default_retry = false;
-    config.headers.clone_from(&args.query_header);
-    if let Some(path) = &args.query_token_file {
-        let flag = |error: &dyn std::fmt::Display| {
-            anyhow!("--query-token-file {}: cannot be used: {error}", path.display())
-        };
-        let token = fs::read_to_string(path).map_err(|error| flag(&error))?;
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|error| flag(&error))?;
-        value.set_sensitive(true);
-        config.headers.push((AUTHORIZATION, value));
-    }
-    if let Some(path) = &args.query_ca_file {
-        let flag = |error: &dyn std::fmt::Display| {
-            anyhow!("--query-ca-file {}: cannot be used: {error}", path.display())
-        };
-        let pem = fs::read(path).map_err(|error| flag(&error))?;
-        let authorities = x509::certificates(&pem).map_err(|error| flag(&error))?;
-        config.root_cert = Some(authorities.into_iter().map(|der| der.to_vec()).collect());
-    }
-    Ok(config)
-}
-
 async fn verify(
     args: &Args,
     cluster: &Reader,
@@ -156,74 +103,101 @@ async fn verify(
     namespace: Option<&str>,
 ) -> anyhow::Result<Outcome> {
     let injected = format!("{}=true", names::INJECTED);
-    let which = Which { namespace, label: Some(&injected), metadata: false };
+    let which = Which { namespace, label: Some(&injected), only: &["/status"], ..Which::default() };
     let pods = cluster.list(&kinds::PODS, which).await?.map_err(|forbidden| anyhow!("{forbidden}"))?;
-    let mut notes = Vec::new();
-    let templates = cluster.list(&kinds::AGENTS, Which::default()).await?.unwrap_or_else(|forbidden| {
-        notes.push(format!("{forbidden}: agents are told apart by the usual label, prometheus"));
-        Vec::new()
-    });
+    let mut outcome = Outcome::default();
+    let templates = cluster
+        .list(&kinds::AGENTS, Which { only: &["/spec"], ..Which::default() })
+        .await?
+        .unwrap_or_else(|forbidden| {
+            outcome.notes.push(format!("{forbidden}: agents are told apart by the usual label, prometheus"));
+            Vec::new()
+        });
     let templates: BTreeMap<String, &Value> =
         templates.iter().map(|template| (identity(template), template)).collect();
-
     let client = Client::try_from(receiver.clone())
-        .map_err(|error| anyhow!("--query-url {}: cannot be used: {}", args.query_url, chain(&error)))?;
-    let mut arrived: BTreeMap<String, Arrived> = BTreeMap::new();
-    let used: BTreeSet<String> = pods.iter().filter_map(verify::template).collect();
-    for template in used {
-        let object = templates.get(&template).copied();
-        let mut labels = verify::external_labels(object);
-        if let Some(label) = verify::label(object) {
-            labels.insert(label, template.clone());
-        }
-        let query = verify::query(&labels, namespace);
-        let answer = ask(&client, &query).await.and_then(|answer| verify::arrived(&answer));
-        let answer = answer.map_err(|error| anyhow!("--query-url {}: {error}", args.query_url))?;
-        arrived.insert(template, answer);
+        .map_err(|error| anyhow!("--query-url {}: cannot be used: {}", args.receiver.url, chain(&error)))?;
+    let mut of_templates: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for pod in &pods {
+        of_templates.entry(verify::template(pod).unwrap_or_default()).or_default().push(pod);
     }
-
-    let grace = SignedDuration::try_from(args.grace)?;
-    let now = Timestamp::now();
-    let judge = |pod| {
-        let of_template = verify::template(pod).and_then(|template| arrived.get(&template));
-        verify::judge(pod, of_template, now, grace)
-    };
-    let mut judged: Vec<Judged> = pods.iter().map(judge).collect();
+    let mut judged: Vec<Judged> = Vec::new();
+    for (template, pods) in of_templates {
+        let asking =
+            Asking { args, client: &client, namespace, object: templates.get(&template).copied(), pods };
+        judged.extend(asking.judge(template, &mut outcome).await?);
+    }
     judged.sort_by(|one, other| (one.verdict, &one.pod).cmp(&(other.verdict, &other.pod)));
     let bad = judged.iter().filter(|judged| judged.verdict.is_bad()).count();
-    let mut found = Vec::new();
     for judged in judged {
-        let asked = judged.verdict.is_bad() && found.len() < MOST_LOGS && args.log_lines > 0;
+        let asked = judged.verdict.is_bad() && outcome.pods.len() < MOST_LOGS && args.log_lines > 0;
         let log = if asked { log(cluster, &judged, args.log_lines).await? } else { Vec::new() };
-        found.push(Found { judged, log });
+        outcome.pods.push(Found { judged, log });
     }
-    let anonymous = arrived.iter().filter(|(_, arrived)| arrived.anonymous > 0);
-    Ok(Outcome {
-        notes,
-        pods: found,
-        anonymous: anonymous.map(|(template, arrived)| (template.clone(), arrived.anonymous)).collect(),
-        logs_left: if args.log_lines > 0 { bad.saturating_sub(MOST_LOGS) } else { 0 },
-    })
+    outcome.logs_left = if args.log_lines > 0 { bad.saturating_sub(MOST_LOGS) } else { 0 };
+    Ok(outcome)
 }
 
-/// An instant query.
-async fn ask(client: &Client, query: &str) -> Result<Value, String> {
-    let body = form_urlencoded::Serializer::new(String::new()).append_pair("query", query).finish();
-    let request = Request::post("/api/v1/query")
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(Body::from(body.into_bytes()))
-        .map_err(|error| error.to_string())?;
-    let response =
-        client.send(request).await.map_err(|error| format!("cannot be asked: {}", chain(&error)))?;
-    let status = response.status();
-    let bytes = response.into_body().collect().await;
-    let bytes = bytes.map_err(|error| format!("cannot be asked: {}", chain(&error)))?.to_bytes();
-    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    // An error of the query comes as JSON; whoever stands before the API answers otherwise.
-    if !status.is_success() && answer["error"].is_null() {
-        return Err(format!("answers {status}"));
+/// The pods of one template.
+struct Asking<'a> {
+    args: &'a Args,
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    /// The template, if it is there and may be seen.
+    object: Option<&'a Value>,
+    pods: Vec<&'a Value>,
+}
+
+impl Asking<'_> {
+    /// Asks about them. Those without `up` are asked for by any series: a template may drop it.
+    async fn judge(&self, template: String, outcome: &mut Outcome) -> anyhow::Result<Vec<Judged>> {
+        if template.is_empty() {
+            return Ok(self.judged(None));
+        }
+        let mut labels = verify::external_labels(self.object);
+        if let Some(label) = verify::label(self.object) {
+            labels.insert(label, template.clone());
+        }
+        let interval = verify::interval(self.object, &self.pods);
+        let window = self.args.lookback.or_else(|| verify::window(interval));
+        let question = Question { labels, namespace: self.namespace, window };
+        let mut asked = vec![question.up()];
+        let arrived = receiver::ask(self.client, &asked[0]).await.and_then(|answer| verify::arrived(&answer));
+        let mut arrived =
+            arrived.map_err(|error| anyhow!("--query-url {}: {error}", self.args.receiver.url))?;
+        if arrived.anonymous > 0 {
+            outcome.anonymous.insert(template.clone(), arrived.anonymous);
+        }
+        let missing =
+            self.judged(Some(&arrived)).into_iter().filter(|judged| judged.verdict == Verdict::Missing);
+        for some in missing.map(|judged| judged.pod).collect::<Vec<_>>().chunks(MOST_NAMES) {
+            let any = question.any(some);
+            match receiver::ask(self.client, &any).await.and_then(|answer| verify::arrived(&answer)) {
+                Ok(found) => arrived.without_up.extend(found.pods.into_keys()),
+                Err(error) => outcome.notes.push(format!(
+                    "whether other series than up arrive of {} pods of template {template} cannot be told: {error}",
+                    some.len()
+                )),
+            }
+            asked.push(any);
+        }
+        if !arrived.without_up.is_empty() {
+            outcome.notes.push(format!(
+                "of {} pods of template {template} series arrive and no up, so whether their scrapes succeed cannot be told",
+                arrived.without_up.len()
+            ));
+        }
+        outcome.asked.insert(template, asked);
+        Ok(self.judged(Some(&arrived)))
     }
-    Ok(answer)
+
+    fn judged(&self, arrived: Option<&Arrived>) -> Vec<Judged> {
+        let interval = verify::interval(self.object, &self.pods);
+        let grace =
+            SignedDuration::try_from(self.args.grace.saturating_add(interval)).unwrap_or(SignedDuration::MAX);
+        let now = Timestamp::now();
+        self.pods.iter().map(|pod| verify::judge(pod, arrived, now, grace)).collect()
+    }
 }
 
 /// The last lines that a pod's agent wrote, or why they cannot be had.
@@ -254,7 +228,7 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
             .collect();
         return output::json(
             out,
-            &json!({"pods": pods, "counts": counts, "anonymous": outcome.anonymous, "notes": outcome.notes}),
+            &json!({"pods": pods, "counts": counts, "anonymous": outcome.anonymous, "asked": outcome.asked, "notes": outcome.notes}),
         );
     }
     let style = Style::stdout();
@@ -280,6 +254,17 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
     for note in &outcome.notes {
         writeln!(out, "note: {}", clean(note))?;
     }
+    // For whoever wants to see it with his own eyes.
+    let templates =
+        outcome.pods.iter().filter(|pod| pod.judged.verdict.is_bad()).map(|pod| &pod.judged.template);
+    for query in templates
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .filter_map(|template| outcome.asked.get(template))
+        .flatten()
+    {
+        writeln!(out, "asked: {}", clean(query))?;
+    }
     if outcome.logs_left > 0 {
         writeln!(out, "note: the logs of {} more pods were not asked for", outcome.logs_left)?;
     }
@@ -289,37 +274,4 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
     let counts = Verdict::ALL.map(|verdict| format!("{} {}", count(verdict), verdict.word()));
     writeln!(out, "{}", counts.join(", "))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{header, query_url};
-
-    #[test]
-    fn the_address_is_that_before_the_api() {
-        for good in ["http://localhost:9090", "https://mimir.example.com/prometheus", "http://[::1]:9090/"] {
-            assert!(query_url(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "localhost:9090",
-            "ftp://a",
-            "http://a/api/v1/query",
-            "http://a/api/v1/write",
-            "http://a/?b=c",
-            "/x",
-            "http://u:p@a",
-        ] {
-            assert!(query_url(bad).unwrap_err().starts_with("expected the address of a query API"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_header_is_a_name_and_a_value() {
-        let (name, value) = header("X-Scope-OrgID: team a").unwrap();
-        assert_eq!((name.as_str(), value.to_str().unwrap()), ("x-scope-orgid", "team a"));
-        for bad in ["", "X", "a b: c", "A: a\nb"] {
-            assert!(header(bad).is_err(), "{bad:?}");
-        }
-    }
 }

@@ -1,21 +1,32 @@
 //! Objects of the cluster, read once, and the patch that restarts one. IO: asks the API server.
 //!
-//! Input: a client. Output: objects as JSON, or what the user may not do; an error is an API server that cannot be asked.
+//! Input: a client. Output: objects as JSON, or what the user may not do; an error is an API server that cannot be asked. One that has
+//! no time is asked again, as often and as late as it says, within bounds; a list that expires between its pages is begun anew.
+
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::explain::chain;
-use super::seen::{Forbidden, Resource, Seen, list, text};
+use super::seen::{Forbidden, Resource, Seen, text};
 
 /// Objects a page of a list.
 const PAGE: u32 = 500;
+/// How often a request is sent again for which the API server has no time.
+const RETRIES: usize = 5;
+/// Longest time that it is waited for in between, whatever it says.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often a list is begun anew that expired between its pages.
+const BEGINNINGS: usize = 5;
+/// What kubectl applied last: the object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Metadata alone.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
@@ -41,6 +52,9 @@ pub struct Which<'a> {
     pub label: Option<&'a str>,
     /// Their metadata alone.
     pub metadata: bool,
+    /// What is kept of each page beside metadata, as JSON pointers; everything, if there are none. A cluster's objects together
+    /// may be larger than the memory of whoever asks.
+    pub only: &'a [&'a str],
 }
 
 impl<'a> Which<'a> {
@@ -76,25 +90,26 @@ impl Reader {
             None => " in all namespaces".to_owned(),
         };
         let what = || format!("list {}{place}", resource.full_name());
+        let label = which.label.map(|label| format!("&labelSelector={}", label.replace('=', "%3D")));
+        let path = format!("{}?limit={PAGE}{}", resource.path(which.namespace), label.unwrap_or_default());
         let mut objects = Vec::new();
-        let mut from = String::new();
+        let (mut from, mut beginnings) = (String::new(), 1);
         loop {
-            let label = which.label.map(|label| format!("&labelSelector={}", label.replace('=', "%3D")));
-            let path = resource.path(which.namespace);
-            let path = format!("{path}?limit={PAGE}{}{from}", label.unwrap_or_default());
-            let answer = self.send(Method::GET, &path, None, which.metadata.then_some(METADATA)).await?;
+            let page = format!("{path}{from}");
+            let mut answer = self.send(Method::GET, &page, None, which.metadata.then_some(METADATA)).await?;
             match answer.code {
                 200 => {}
                 404 if from.is_empty() => return Ok(Ok(Vec::new())),
+                410 if !from.is_empty() && beginnings < BEGINNINGS => {
+                    objects.clear();
+                    from.clear();
+                    beginnings += 1;
+                    continue;
+                }
                 _ => return refused(&answer, what()),
             }
-            for item in list(&answer.body["items"]) {
-                let mut object = item.clone();
-                // An item of a list need not say what it is.
-                object["apiVersion"] = json!(resource.api_version);
-                object["kind"] = json!(resource.kind);
-                objects.push(object);
-            }
+            let items = answer.body["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            objects.extend(items.into_iter().map(|item| kept(item, resource, which.only)));
             match text(&answer.body["metadata"]["continue"]) {
                 "" => return Ok(Ok(objects)),
                 token => from = format!("&continue={token}"),
@@ -206,6 +221,32 @@ impl Reader {
         body: Option<&Value>,
         accept: Option<&str>,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut attempts = 0;
+        loop {
+            let (status, headers, bytes) = self.once(&method, path, body, accept).await?;
+            if let Some(wait) = wait(status, &headers).filter(|_| attempts < RETRIES) {
+                attempts += 1;
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            if status == StatusCode::UNAUTHORIZED {
+                let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                return Err(anyhow!(
+                    "the API server does not know you: {}; log in, or choose another --context",
+                    text(&body["message"])
+                ));
+            }
+            return Ok((status, bytes));
+        }
+    }
+
+    async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        accept: Option<&str>,
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Bytes)> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let sent = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder()
@@ -217,17 +258,42 @@ impl Reader {
         let unreachable =
             |error: &dyn std::error::Error| anyhow!("the API server cannot be asked: {}", chain(error));
         let response = self.0.send(request).await.map_err(|error| unreachable(&error))?;
-        let status = response.status();
-        let bytes = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        if status == StatusCode::UNAUTHORIZED {
-            let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            return Err(anyhow!(
-                "the API server does not know you: {}; log in, or choose another --context",
-                text(&body["message"])
-            ));
-        }
-        Ok((status, bytes))
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.map_err(|error| unreachable(&error))?.to_bytes();
+        Ok((head.status, head.headers, bytes))
     }
+}
+
+/// How long to wait before a request is sent again that the API server did not look at; nothing where it says no time.
+fn wait(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let has_no_time = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+    has_no_time.then(|| Duration::from_secs(seconds).min(LONGEST))
+}
+
+/// An item of a list, as far as it is looked at.
+fn kept(mut item: Value, resource: &Resource, only: &[&str]) -> Value {
+    if let Some(metadata) = item.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    // An item need not say what it is.
+    let mut kept = json!({"apiVersion": resource.api_version, "kind": resource.kind});
+    if only.is_empty() {
+        if let (Some(kept), Value::Object(item)) = (kept.as_object_mut(), item) {
+            kept.extend(item.into_iter().filter(|(key, _)| !["apiVersion", "kind"].contains(&key.as_str())));
+        }
+        return kept;
+    }
+    if let Some(annotations) = item.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    for pointer in ["/metadata"].iter().chain(only) {
+        if let Some(found) = item.pointer_mut(pointer).map(Value::take) {
+            let place = pointer.split('/').skip(1).fold(&mut kept, |place, key| &mut place[key]);
+            *place = found;
+        }
+    }
+    kept
 }
 
 fn refused<T>(answer: &Answer, what: String) -> anyhow::Result<Seen<T>> {
@@ -235,4 +301,135 @@ fn refused<T>(answer: &Answer, what: String) -> anyhow::Result<Seen<T>> {
         return Ok(Err(Forbidden(what)));
     }
     Err(anyhow!("the API server does not {what}: {} ({})", text(&answer.body["message"]), answer.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::http::{StatusCode, Uri};
+    use axum::response::IntoResponse;
+    use kube::{Client, Config};
+    use serde_json::{Value, json};
+    use tokio::net::TcpListener;
+
+    use super::{BEGINNINGS, RETRIES, Reader, Which, kept};
+    use crate::cluster::kinds;
+
+    /// What an API server answers: status, `Retry-After`, body.
+    type Answers = Vec<(u16, Option<&'static str>, Value)>;
+
+    /// A reader of an API server that gives these answers, the last one for ever; and the requests that it had, without what they
+    /// have in common.
+    async fn reader(answers: Answers) -> (Reader, Arc<Mutex<Vec<String>>>) {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let answer = move |uri: Uri| {
+            let mut seen = seen.lock().unwrap();
+            let (code, wait, body) = answers[seen.len().min(answers.len() - 1)].clone();
+            seen.push(uri.to_string().replace("/api/v1/pods?limit=500", ""));
+            let wait = wait.map(|wait| [("retry-after", wait)]);
+            async move {
+                let code = StatusCode::from_u16(code).unwrap();
+                match wait {
+                    Some(wait) => (code, wait, body.to_string()).into_response(),
+                    None => (code, body.to_string()).into_response(),
+                }
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let mut config = Config::new(url.parse().unwrap());
+        config.default_retry = false;
+        (Reader::new(Client::try_from(config).unwrap()), requests)
+    }
+
+    fn page(name: &str, next: &str) -> (u16, Option<&'static str>, Value) {
+        (200, None, json!({"metadata": {"continue": next}, "items": [{"metadata": {"name": name}}]}))
+    }
+
+    fn error(code: u16, wait: Option<&'static str>, message: &str) -> (u16, Option<&'static str>, Value) {
+        (code, wait, json!({"message": message}))
+    }
+
+    /// Names of all pods.
+    async fn names(reader: &Reader) -> Result<Vec<String>, String> {
+        match reader.list(&kinds::PODS, Which::default()).await {
+            Ok(Ok(objects)) => {
+                Ok(objects.iter().map(|object| object["metadata"]["name"].to_string()).collect())
+            }
+            Ok(Err(forbidden)) => Err(forbidden.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_has_to_wait_is_asked_for_again_and_a_list_that_expires_is_begun_anew() {
+        let busy = || error(429, Some("0"), "too many requests");
+        let answers = vec![
+            busy(),
+            busy(),
+            page("of-before", "x"),
+            error(410, None, "the continue token is too old"),
+            page("a", "y"),
+            error(503, Some("0"), "starting"),
+            page("b", ""),
+        ];
+        let (reader, requests) = reader(answers).await;
+        assert_eq!(names(&reader).await, Ok(vec!["\"a\"".to_owned(), "\"b\"".to_owned()]));
+        let (first, second) = ("&continue=x", "&continue=y");
+        assert_eq!(*requests.lock().unwrap(), ["", "", "", first, "", second, second]);
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_never_has_time_is_given_up_and_one_that_says_no_time_at_once() {
+        for (answers, requests, why) in [
+            (vec![error(429, Some("0"), "busy")], RETRIES + 1, "busy (429)"),
+            (vec![error(429, None, "busy")], 1, "busy (429)"),
+            (vec![error(429, Some("tomorrow"), "busy")], 1, "busy (429)"),
+            (vec![error(500, Some("0"), "broken")], 1, "broken (500)"),
+            (vec![error(410, None, "old")], 1, "old (410)"),
+        ] {
+            let (reader, seen) = reader(answers).await;
+            let expected = format!("the API server does not list pods in all namespaces: {why}");
+            assert_eq!(names(&reader).await, Err(expected));
+            assert_eq!(seen.lock().unwrap().len(), requests, "{why}");
+        }
+        let expires = [page("a", "x"), error(410, None, "old")];
+        let answers = expires.into_iter().cycle().take(2 * BEGINNINGS + 2).collect();
+        let (reader, seen) = reader(answers).await;
+        let expected = "the API server does not list pods in all namespaces: old (410)";
+        assert_eq!(names(&reader).await, Err(expected.to_owned()));
+        assert_eq!(seen.lock().unwrap().len(), 2 * BEGINNINGS);
+    }
+
+    #[test]
+    fn of_an_item_what_is_asked_for_is_kept_and_what_nobody_reads_is_not() {
+        let item = json!({
+            "metadata": {
+                "name": "a", "managedFields": [{}],
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "b": "c"},
+            },
+            "spec": {"selector": {"app": "web"}, "ports": []},
+            "status": {"loadBalancer": {}},
+        });
+        let mut all = item.clone();
+        all["apiVersion"] = json!("v1");
+        all["kind"] = json!("Service");
+        all["metadata"].as_object_mut().unwrap().remove("managedFields");
+        assert_eq!(kept(item.clone(), &kinds::SERVICES, &[]), all);
+        assert_eq!(
+            kept(item, &kinds::SERVICES, &["/spec/selector", "/spec/clusterIP"]),
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "annotations": {"b": "c"}},
+                "spec": {"selector": {"app": "web"}},
+            })
+        );
+        assert_eq!(
+            kept(json!(7), &kinds::SERVICES, &["/spec"]),
+            json!({"apiVersion": "v1", "kind": "Service"})
+        );
+    }
 }

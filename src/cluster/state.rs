@@ -32,16 +32,32 @@ pub struct Injected {
     generation: i64,
     injector: String,
     mode: String,
-    /// Whether a pod that is created now would have the same; unknown where the template cannot be seen.
-    pub current: Option<bool>,
+    /// Whether a pod that is created now would have the same.
+    pub current: Current,
     /// Whether its container is ready.
     ready: bool,
     /// The ConfigMap that it mounts.
     pub config_map: String,
 }
 
-/// Reads a pod; `in_force` is the hash of a template for pods of a namespace.
-pub fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> State {
+/// Whether an agent is the one that its template would give now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Current {
+    /// It is.
+    Yes,
+    /// It is another.
+    No,
+    /// Its template gives none any more.
+    Gone,
+    /// It cannot be told: why.
+    Unknown(String),
+}
+
+/// The hash of a template for pods of a namespace, if it is there; the error says why that cannot be told.
+pub type InForce = Result<Option<String>, String>;
+
+/// Reads a pod by what is in force.
+pub fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> InForce) -> State {
     if let Some(injected) = injected(pod, in_force) {
         return State::Injected(injected);
     }
@@ -52,14 +68,19 @@ pub fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>
     }
 }
 
-fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> Option<String>) -> Option<Injected> {
+fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> InForce) -> Option<Injected> {
     let spec = &pod["spec"];
     let mut containers = list(&spec["initContainers"]).iter().chain(list(&spec["containers"]));
     // A status without our container was copied.
     containers.find(|container| container["name"] == names::CONTAINER)?;
     let status: Value = serde_json::from_str(annotation(pod, names::STATUS)?).ok()?;
     let template = TemplateId::parse(text(&status["template"]))?;
-    let current = in_force(&template, namespace(pod)).map(|hash| hash == text(&status["hash"]));
+    let current = match in_force(&template, namespace(pod)) {
+        Ok(Some(hash)) if hash == text(&status["hash"]) => Current::Yes,
+        Ok(Some(_)) => Current::No,
+        Ok(None) => Current::Gone,
+        Err(why) => Current::Unknown(why),
+    };
     Some(Injected {
         hash: text(&status["hash"]).to_owned(),
         generation: status["generation"].as_i64().unwrap_or_default(),
@@ -79,10 +100,11 @@ impl State {
             Self::Injected(injected) => {
                 let Injected { template, generation, injector, mode, ready, .. } = injected;
                 let ready = if *ready { "ready" } else { "not ready" };
-                let current = match injected.current {
-                    Some(true) => "up to date",
-                    Some(false) => "outdated: created again, the pod would get another agent",
-                    None => "its template is not there any more, or cannot be seen",
+                let current = match &injected.current {
+                    Current::Yes => "up to date".to_owned(),
+                    Current::No => "outdated: created again, the pod would get another agent".to_owned(),
+                    Current::Gone => "its template is not there any more".to_owned(),
+                    Current::Unknown(why) => format!("cannot tell whether it is up to date, because {why}"),
                 };
                 format!(
                     "injected from {template} ({mode}), generation {generation}, by promsidecar {injector}; {ready}; {current}"
@@ -105,7 +127,15 @@ impl State {
                 "injector": injected.injector,
                 "mode": injected.mode,
                 "ready": injected.ready,
-                "current": injected.current,
+                "current": match injected.current {
+                    Current::Yes => Some(true),
+                    Current::No => Some(false),
+                    Current::Gone | Current::Unknown(_) => None,
+                },
+                "cannotTell": match &injected.current {
+                    Current::Unknown(why) => Some(why),
+                    _ => None,
+                },
                 "configMap": injected.config_map,
                 "skipped": null,
             }),
@@ -116,7 +146,7 @@ impl State {
                 };
                 json!({
                     "injected": false, "template": null, "generation": null, "injector": null, "mode": null,
-                    "ready": null, "current": null, "configMap": null, "skipped": skipped,
+                    "ready": null, "current": null, "cannotTell": null, "configMap": null, "skipped": skipped,
                 })
             }
         }
@@ -157,16 +187,29 @@ mod tests {
     #[test]
     fn an_agent_is_told_with_its_template_and_whether_it_is_up_to_date() {
         let injected = pod(&json!({(names::STATUS): STATUS}), "true");
-        for (hash, end) in [
-            (Some("h"), "up to date"),
-            (Some("other"), "outdated: created again, the pod would get another agent"),
-            (None, "its template is not there any more, or cannot be seen"),
+        let why = "you may not list podmonitors";
+        for (in_force, end, current) in [
+            (Ok(Some("h")), "up to date", (json!(true), Value::Null)),
+            (
+                Ok(Some("other")),
+                "outdated: created again, the pod would get another agent",
+                (json!(false), Value::Null),
+            ),
+            (Ok(None), "its template is not there any more", (Value::Null, Value::Null)),
+            (
+                Err(why),
+                "cannot tell whether it is up to date, because you may not list podmonitors",
+                (Value::Null, json!(why)),
+            ),
         ] {
-            let state = state(&injected, |_, _| hash.map(str::to_owned));
+            let in_force = in_force.map(|hash| hash.map(str::to_owned)).map_err(str::to_owned);
+            let state = state(&injected, |_, _| in_force.clone());
             assert_eq!(
                 state.line(),
                 format!("injected from a/one (native), generation 3, by promsidecar 0.1.0; ready; {end}")
             );
+            let told = state.json();
+            assert_eq!((told["current"].clone(), told["cannotTell"].clone()), current);
         }
         let anew = anew(&injected).unwrap();
         assert_eq!(anew["spec"]["initContainers"], json!([]));
@@ -175,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_told_and_one_that_was_copied_with_its_annotations_is_none() {
-        let none = |_: &_, _: &str| None;
+        let none = |_: &_, _: &str| Ok(None);
         let skipped = json!({(names::SKIPPED): "template-not-found: no one"});
         let mut marked = pod(&skipped, "false");
         marked["spec"]["initContainers"] = json!([]);

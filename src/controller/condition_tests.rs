@@ -11,7 +11,7 @@ use crate::names;
 use crate::store::known::{Known, judge};
 use crate::template::Settings;
 
-const COUNTS: Counts = Counts { all: 3, updated: 2, ready: 1 };
+const COUNTS: Counts = Counts { all: 3, updated: 2, ready: 1, targeted: 1 };
 
 fn now() -> Timestamp {
     "2026-11-25T12:00:00.123Z".parse().unwrap()

@@ -18,6 +18,8 @@ pub struct Member {
     pub hash: String,
     /// Whether the agent's container is ready.
     pub ready: bool,
+    /// Whether it has a target: see [`has_target`].
+    pub targeted: bool,
 }
 
 /// The members of the status annotation that are read.
@@ -33,6 +35,21 @@ pub fn read_status(annotation: &str) -> Option<(TemplateId, String)> {
     Some((TemplateId::parse(&status.template)?, status.hash))
 }
 
+/// A group of the targets annotation, as far as it is read.
+#[derive(Debug, Deserialize)]
+struct WrittenGroup {
+    targets: Vec<String>,
+}
+
+/// Whether a pod's targets annotation has a target with a port. Of a pod without one nothing is scraped, unless a monitor brings a
+/// port of its own. What cannot be read may have one.
+pub fn has_target(annotation: &str) -> bool {
+    let groups: Result<Vec<WrittenGroup>, _> = serde_json::from_str(annotation);
+    groups.map_or(true, |groups| {
+        groups.iter().flat_map(|group| &group.targets).any(|target| target.contains(':'))
+    })
+}
+
 /// Counts for a template's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -42,6 +59,8 @@ pub struct Counts {
     pub updated: usize,
     /// Those whose agent is ready.
     pub ready: usize,
+    /// Those of them that have a target.
+    pub targeted: usize,
 }
 
 /// All injected pods.
@@ -118,13 +137,14 @@ impl Fleet {
                 .filter(|((namespace, _), member)| hash(namespace) == Some(&*member.hash))
                 .count(),
             ready: members.values().filter(|member| member.ready).count(),
+            targeted: members.values().filter(|member| member.ready && member.targeted).count(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Fleet, Member, read_status};
+    use super::{Counts, Fleet, Member, has_target, read_status};
     use crate::template::agent::TemplateId;
 
     fn id(name: &str) -> TemplateId {
@@ -134,16 +154,17 @@ mod tests {
     #[test]
     fn pods_are_counted_for_the_template_that_they_have_last() {
         let mut fleet = Fleet::default();
-        let member = |hash: &str, ready| Member { hash: hash.to_owned(), ready };
+        let member = |hash: &str, ready| Member { hash: hash.to_owned(), ready, targeted: hash == "old" };
         let pod = |name: &str| ("ns".to_owned(), name.to_owned());
         fleet.insert(pod("1"), id("one"), member("old", true));
         fleet.insert(pod("2"), id("one"), member("new", false));
         fleet.insert(("other".to_owned(), "1".to_owned()), id("one"), member("new", true));
-        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), Counts { all: 3, updated: 2, ready: 2 });
+        let counts = |updated| Counts { all: 3, updated, ready: 2, targeted: 1 };
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(2));
         // A namespace's monitors make the hash another there.
         let in_ns = |namespace: &str| Some(if namespace == "ns" { "old" } else { "other" });
         assert_eq!(fleet.counts(&id("one"), in_ns).updated, 1);
-        assert_eq!(fleet.counts(&id("one"), |_| None), Counts { all: 3, updated: 0, ready: 2 });
+        assert_eq!(fleet.counts(&id("one"), |_| None), counts(0));
         assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["ns", "other"]);
         assert_eq!(fleet.templates_in("other").collect::<Vec<_>>(), [&id("one")]);
 
@@ -162,6 +183,19 @@ mod tests {
         assert_eq!(read_status(status), Some((id("one"), "h".to_owned())));
         for text in ["", "{}", "[]", r#"{"template":"one","hash":"h"}"#, r#"{"template":"a/one"}"#] {
             assert_eq!(read_status(text), None, "{text}");
+        }
+    }
+    #[test]
+    fn a_pod_has_a_target_where_one_of_its_groups_has_a_port() {
+        let group = |target: &str| format!(r#"{{"targets":["{target}"],"labels":{{"a":"b:1"}}}}"#);
+        let (portless, http) = (group("localhost"), group("localhost:8080"));
+        for (annotation, has) in [
+            (format!("[{portless},{portless}]"), false),
+            (format!("[{portless},{http}]"), true),
+            ("[]".to_owned(), false),
+            ("{".to_owned(), true),
+        ] {
+            assert_eq!(has_target(&annotation), has, "{annotation}");
         }
     }
 }

@@ -332,8 +332,11 @@ fn found_pod(pod: &Pod) -> (PodKey, FoundPod) {
         .into_iter()
         .flat_map(|status| status.init_container_statuses.iter().chain(&status.container_statuses).flatten());
     let ready = statuses.into_iter().any(|container| container.name == names::CONTAINER && container.ready);
-    let found = if ended { FoundPod::Other } else { FoundPod::Member(id, Member { hash, ready }) };
-    (key, found)
+    if ended {
+        return (key, FoundPod::Other);
+    }
+    let targeted = pod.annotations().get(names::TARGETS).is_none_or(|targets| fleet::has_target(targets));
+    (key, FoundPod::Member(id, Member { hash, ready, targeted }))
 }
 
 fn pods_changed(world: &mut World, events: &Events, change: Change<(PodKey, FoundPod)>) -> Concerned {

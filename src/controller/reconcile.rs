@@ -132,7 +132,7 @@ impl Reconciler {
                 told => {
                     self.look_again(&id, again, now);
                     let failed = matches!(delivered, Err(Undelivered::Failed(_))) || told.is_err();
-                    if failed { Outcome::Failed } else { Outcome::Done }
+                    Outcome::of(&delivered, failed)
                 }
             },
             Err(NotLeader) => Outcome::NotLeader,

@@ -16,13 +16,16 @@ use prometheus_client::registry::{Registry, Unit};
 use super::certificate::Certificates;
 use super::{SourceLabels, TemplateState, Templates, build};
 use crate::admission::catalog::Catalog;
+use crate::controller::condition::Undelivered;
 use crate::controller::fleet::Counts;
 
 /// How a reconciliation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is as it should be, or cannot be for a reason that the template's status tells.
+    /// Everything is as it should be.
     Done,
+    /// A ConfigMap cannot be what it should, and trying again does not mend it: one of that name is not ours, or none holds it.
+    Undeliverable,
     /// It is tried again.
     Failed,
     /// Another replica is the leader.
@@ -30,11 +33,22 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::NotLeader];
+    const ALL: [Self; 4] = [Self::Done, Self::Undeliverable, Self::Failed, Self::NotLeader];
+
+    /// Of what was delivered, and whether something else `failed`.
+    pub const fn of(delivered: &Result<(), Undelivered>, failed: bool) -> Self {
+        match delivered {
+            Err(Undelivered::Failed(_)) => Self::Failed,
+            _ if failed => Self::Failed,
+            Err(Undelivered::Conflict(_) | Undelivered::TooLarge(_)) => Self::Undeliverable,
+            Ok(()) => Self::Done,
+        }
+    }
 
     const fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Undeliverable => "undeliverable",
             Self::Failed => "failed",
             Self::NotLeader => "not-leader",
         }
@@ -115,7 +129,8 @@ impl Default for Metrics {
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
             "injected_pods",
-            "Injected pods: all, those with the present version of their template, those whose agent is ready",
+            "Injected pods: all, those with the present version of their template, those whose agent is ready, and those of \
+             them that have a target",
             metrics.fleet.clone(),
         );
         registry.register_with_unit(
@@ -158,7 +173,13 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         self.leader.set(i64::from(leads));
         TemplateState::count(catalog, &self.templates);
-        for (state, count) in [("all", pods.all), ("updated", pods.updated), ("ready", pods.ready)] {
+        let states = [
+            ("all", pods.all),
+            ("updated", pods.updated),
+            ("ready", pods.ready),
+            ("targeted", pods.targeted),
+        ];
+        for (state, count) in states {
             let gauge = self.fleet.get_or_create_owned(&FleetLabels { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -181,7 +202,23 @@ mod tests {
     use super::super::certificate::{Certificate, Problem};
     use super::{Metrics, Outcome, Told};
     use crate::admission::catalog::Catalog;
+    use crate::controller::condition::Undelivered;
     use crate::controller::fleet::Counts;
+
+    #[test]
+    fn what_no_further_try_mends_is_a_result_of_its_own() {
+        let text = String::new;
+        for (delivered, failed, expected) in [
+            (Ok(()), false, Outcome::Done),
+            (Ok(()), true, Outcome::Failed),
+            (Err(Undelivered::Conflict(text())), false, Outcome::Undeliverable),
+            (Err(Undelivered::TooLarge(text())), false, Outcome::Undeliverable),
+            (Err(Undelivered::TooLarge(text())), true, Outcome::Failed),
+            (Err(Undelivered::Failed(text())), false, Outcome::Failed),
+        ] {
+            assert_eq!(Outcome::of(&delivered, failed), expected, "{delivered:?} {failed}");
+        }
+    }
 
     #[test]
     fn every_metric_is_exposed_by_its_documented_name() {
@@ -192,21 +229,23 @@ mod tests {
         metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
         metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
         metrics.told(Told::Dropped, 2);
-        let counts = Counts { all: 3, updated: 2, ready: 1 };
+        let counts = Counts { all: 4, updated: 3, ready: 2, targeted: 1 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
             "promsidecar_reconciles_total{result=\"done\"} 1",
             "promsidecar_reconciles_total{result=\"failed\"} 0",
+            "promsidecar_reconciles_total{result=\"undeliverable\"} 0",
             "promsidecar_events_total{result=\"written\"} 0",
             "promsidecar_events_total{result=\"known\"} 0",
             "promsidecar_events_total{result=\"failed\"} 0",
             "promsidecar_events_total{result=\"dropped\"} 2",
             "promsidecar_leader 1",
             "promsidecar_templates{state=\"valid\"} 0",
-            "promsidecar_injected_pods{state=\"all\"} 3",
-            "promsidecar_injected_pods{state=\"updated\"} 2",
-            "promsidecar_injected_pods{state=\"ready\"} 1",
+            "promsidecar_injected_pods{state=\"all\"} 4",
+            "promsidecar_injected_pods{state=\"updated\"} 3",
+            "promsidecar_injected_pods{state=\"ready\"} 2",
+            "promsidecar_injected_pods{state=\"targeted\"} 1",
             "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 1900000000",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 0",

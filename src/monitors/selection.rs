@@ -265,7 +265,7 @@ pub(super) fn no_room(kind: Kind, rule: &'static str) -> Violation {
 }
 
 /// The template's selectors of monitors of a kind, and of their namespaces.
-fn selectors(agent: &Agent, kind: Kind) -> (Option<&LabelSelector>, Option<&LabelSelector>) {
+pub fn selectors(agent: &Agent, kind: Kind) -> (Option<&LabelSelector>, Option<&LabelSelector>) {
     let spec = &agent.spec;
     match kind {
         Kind::Pod => (spec.pod_monitor_selector.as_ref(), spec.pod_monitor_namespace_selector.as_ref()),

@@ -9,13 +9,15 @@ use serde_json::Value;
 
 use super::progress::{Progress, hindrance, is_rolling, progress};
 use crate::admission::Policy;
-use crate::admission::catalog::Catalog;
 use crate::admission::decision::{self, Verdict};
 use crate::admission::json::Field;
 use crate::admission::pod::PodView;
 use crate::admission::reason::Reason;
-use crate::cluster::seen::{list, name, namespace, text};
-use crate::cluster::state::{State, anew, state};
+use crate::cluster::gaps::Gaps;
+use crate::cluster::owned::is_meant;
+use crate::cluster::seen::{Forbidden, list, name, namespace, text};
+use crate::cluster::state::{Current, State, anew, state};
+use crate::store::inventory::Inventory;
 use crate::template::agent::TemplateId;
 use crate::workload;
 
@@ -28,8 +30,12 @@ pub struct Cluster<'a> {
     pub owners: &'a [Value],
     /// What stands between pods and owners: `ReplicaSets` and Jobs, of which metadata is enough.
     pub between: &'a [Value],
-    /// Templates and namespaces.
-    pub catalog: &'a Catalog,
+    /// Why some of these may not be seen, by their kind.
+    pub hidden: &'a BTreeMap<&'static str, Forbidden>,
+    /// Templates, monitors and namespaces.
+    pub inventory: &'a Inventory,
+    /// What of them could not be seen.
+    pub gaps: &'a Gaps,
     /// The webhook's flags.
     pub policy: &'a Policy,
 }
@@ -82,6 +88,8 @@ pub enum Action {
     NextRun,
     /// By hand: why, or how.
     ByHand(String),
+    /// Whether they are up to date cannot be told: why. Nobody is counted.
+    CannotTell(String),
 }
 
 impl Action {
@@ -92,6 +100,7 @@ impl Action {
             Self::Wait(why) => format!("restart, once its rolling update is complete: {why}"),
             Self::NextRun => "comes with its next run".to_owned(),
             Self::ByHand(why) => format!("by hand: {why}"),
+            Self::CannotTell(why) => format!("cannot tell, because {why}"),
         }
     }
 
@@ -102,6 +111,7 @@ impl Action {
             Self::Wait(_) => "wait",
             Self::NextRun => "next-run",
             Self::ByHand(_) => "by-hand",
+            Self::CannotTell(_) => "cannot-tell",
         }
     }
 
@@ -118,7 +128,9 @@ pub fn plan(cluster: Cluster<'_>) -> Vec<Owner> {
     let owners: BTreeMap<Id, &Value> = cluster.owners.iter().map(|object| (key(object), object)).collect();
     let mut owned: BTreeMap<Id, Vec<&Value>> = BTreeMap::new();
     for pod in cluster.pods.iter().filter(|pod| lasts(pod)) {
-        owned.entry(root(pod, &between)).or_default().push(pod);
+        if let Some(id) = root(pod, &between, &owners) {
+            owned.entry(id).or_default().push(pod);
+        }
     }
     let judged = owned.into_iter().filter_map(|(id, pods)| {
         let object = owners.get(&id).copied();
@@ -137,47 +149,60 @@ fn id(namespace: &str, kind: &str, name: &str) -> Id {
     Id { namespace: namespace.to_owned(), kind: kind.to_owned(), name: name.to_owned() }
 }
 
-/// Who decides about the template of a pod: the end of the chain of owners, as far as it is seen.
-fn root(pod: &Value, between: &BTreeMap<Id, &Value>) -> Id {
+/// Who decides about the template of a pod: the end of the chain of owners, as far as it is seen. Nobody where an owner is gone
+/// and another has its name: Kubernetes deletes what is left of it.
+fn root(pod: &Value, between: &BTreeMap<Id, &Value>, owners: &BTreeMap<Id, &Value>) -> Option<Id> {
     let place = namespace(pod);
     let (mut object, mut found) = (pod, id(place, "Pod", name(pod)));
     // A pod, a ReplicaSet, a Deployment, and whoever owns that.
     for _ in 0..3 {
-        let mut owners = list(&object["metadata"]["ownerReferences"]).iter();
-        let Some(owner) = owners.find(|owner| owner["controller"] == true) else { break };
-        found = id(place, text(&owner["kind"]), text(&owner["name"]));
+        let mut references = list(&object["metadata"]["ownerReferences"]).iter();
+        let Some(reference) = references.find(|reference| reference["controller"] == true) else { break };
+        found = id(place, text(&reference["kind"]), text(&reference["name"]));
+        let next = between.get(&found).or_else(|| owners.get(&found));
+        if next.is_some_and(|next| !is_meant(reference, next)) {
+            return None;
+        }
         match between.get(&found) {
             Some(next) => object = next,
             None => break,
         }
     }
-    found
+    Some(found)
 }
 
 fn judge(cluster: Cluster<'_>, id: Id, object: Option<&Value>, pods: &[&Value]) -> Option<Owner> {
     // Where its template cannot be seen, its pods show it.
     let created = object.and_then(workload::pod).or_else(|| anew(pods.first()?).ok())?;
-    let now = now(cluster, &id.namespace, &created);
+    let (now, mut doubt) = now(cluster, &id.namespace, &created);
     let (mut outdated, mut without, mut templates) = (0, 0, BTreeSet::new());
     for pod in pods {
-        let in_force = |template: &TemplateId, place: &str| {
-            let sidecar = cluster.catalog.template(&template.namespace, &template.name)?.sidecar.as_ref()?;
-            Some(sidecar.hash_in(place).to_owned())
-        };
+        let in_force =
+            |template: &TemplateId, place: &str| cluster.gaps.hash(cluster.inventory, template, place);
         match (state(pod, in_force), &now) {
             (State::Injected(injected), now) => {
                 let is_current = match now {
                     Now::Agent(template, hash) => injected.template == *template && injected.hash == *hash,
                     // Its manifest has an agent, which the webhook leaves as it is.
-                    Now::Manifest => injected.current != Some(false),
+                    Now::Manifest => injected.current != Current::No,
                     Now::Nothing(_) => false,
                 };
                 outdated += usize::from(!is_current);
+                if let Current::Unknown(why) = injected.current {
+                    doubt.get_or_insert(why);
+                }
                 templates.insert(injected.template);
             }
             (_, Now::Agent(..)) => without += 1,
             _ => {}
         }
+    }
+    let hidden = cluster.hidden.get(&*id.kind).map(|forbidden| format!("you may not {}", forbidden.0));
+    // Nobody asks where no pod has an agent and none would get one.
+    let asks = !templates.is_empty() || matches!(now, Now::Agent(..));
+    if let Some(why) = doubt.or(hidden).filter(|_| asks) {
+        let action = Action::CannotTell(why);
+        return Some(Owner { id, pods: pods.len(), outdated: 0, without: 0, now: None, templates, action });
     }
     if outdated + without == 0 {
         return None;
@@ -200,13 +225,16 @@ enum Now {
     Nothing(String),
 }
 
-fn now(cluster: Cluster<'_>, place: &str, created: &Value) -> Now {
+/// The same, and why it cannot be told, if it cannot.
+fn now(cluster: Cluster<'_>, place: &str, created: &Value) -> (Now, Option<String>) {
     let bytes = serde_json::to_vec(created).unwrap_or_default();
     let view: Option<Field<PodView<'_>>> = serde_json::from_slice(&bytes).ok();
     let Some(view) = view.as_ref().and_then(Field::value) else {
-        return Now::Nothing("it cannot be read".to_owned());
+        return (Now::Nothing("it cannot be read".to_owned()), None);
     };
-    match decision::decide(place, view, cluster.catalog, cluster.policy).verdict {
+    let decision = decision::decide(place, view, cluster.inventory.catalog(), cluster.policy);
+    let doubt = cluster.gaps.decided(cluster.inventory, place, &decision);
+    let now = match decision.verdict {
         Verdict::Inject(made) => {
             let (injection, _) = *made;
             Now::Agent(injection.entry.id.clone(), injection.sidecar.hash_in(place).to_owned())
@@ -217,7 +245,8 @@ fn now(cluster: Cluster<'_>, place: &str, created: &Value) -> Now {
             let colon = if detail.is_empty() { "" } else { ": " };
             Now::Nothing(format!("{}{colon}{detail}", reason.word()))
         }
-    }
+    };
+    (now, doubt)
 }
 
 fn action(id: &Id, object: Option<&Value>, now: &Now) -> Action {

@@ -1,9 +1,13 @@
 //! Plans for clusters made by hand.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Cluster, Owner, plan};
 use crate::admission::Policy;
+use crate::cluster::gaps::{Gaps, Listed};
+use crate::cluster::seen::Forbidden;
 use crate::cluster::snapshot::Objects;
 use crate::names;
 use crate::store::inventory::Inventory;
@@ -79,8 +83,19 @@ fn between(kind: &str, name: &str, by: &[(&str, &str)]) -> Value {
 
 /// Owner, its pods, the outdated of them, those without an agent, and what becomes of them.
 fn lines(inventory: &Inventory, pods: &[Value], owners: &[Value], between: &[Value]) -> Vec<String> {
-    let policy = Policy::default();
-    let found = plan(Cluster { pods, owners, between, catalog: inventory.catalog(), policy: &policy });
+    lines_of(Cluster {
+        pods,
+        owners,
+        between,
+        hidden: &BTreeMap::new(),
+        inventory,
+        gaps: &Gaps::default(),
+        policy: &Policy::default(),
+    })
+}
+
+fn lines_of(cluster: Cluster<'_>) -> Vec<String> {
+    let found = plan(cluster);
     let line = |owner: &Owner| {
         let Owner { id, pods, outdated, without, action, .. } = owner;
         format!("{} {pods} {outdated} {without} {}", id.object(), action.line())
@@ -199,5 +214,77 @@ fn nobody_is_restarted_who_would_lose_his_agent_or_has_it_in_his_manifest() {
             "Deployment/out 1 1 0 by hand: created again, its pods would have no agent: opted-out",
             "Deployment/written 1 1 0 by hand: the agent is in its manifest: make that anew by promsidecar inject",
         ]
+    );
+}
+
+#[test]
+fn pods_of_an_owner_that_is_gone_are_not_those_of_another_of_its_name() {
+    let inventory = inventory();
+    let old = Some("old");
+    let with_uid = |mut object: Value, uid: &str| {
+        object["metadata"]["uid"] = json!(uid);
+        object
+    };
+    let by_uid = |mut object: Value, uid: &str| {
+        object["metadata"]["ownerReferences"][0]["uid"] = json!(uid);
+        object
+    };
+    let none = json!({});
+    let owners = [
+        with_uid(owner("Deployment", "web", &none), "web"),
+        with_uid(owner("StatefulSet", "db", &none), "db"),
+    ];
+    let set = || between("ReplicaSet", "web-1", &[("Deployment", "web")]);
+    let (web, db): (&[_], &[_]) = (&[("ReplicaSet", "web-1")], &[("StatefulSet", "db")]);
+    let pods = [
+        by_uid(pod("web-1-a", web, old), "set"),
+        by_uid(pod("web-1-b", web, old), "earlier set"),
+        by_uid(pod("db-0", db, old), "earlier db"),
+    ];
+    let between = [by_uid(with_uid(set(), "set"), "web")];
+    assert_eq!(lines(&inventory, &pods, &owners, &between), ["Deployment/web 1 1 0 restart"]);
+    // The whole chain is of an earlier one.
+    let between = [by_uid(with_uid(set(), "set"), "earlier web")];
+    assert_eq!(lines(&inventory, &pods, &owners, &between), [""; 0]);
+}
+
+#[test]
+fn of_owners_whose_pods_rest_on_what_may_not_be_seen_nothing_is_told() {
+    let inventory = inventory();
+    let current = hash(&inventory);
+    let none = json!({});
+    let mut out = owner("Deployment", "out", &none);
+    out["spec"]["template"]["metadata"]["annotations"][names::INJECT] = json!("false");
+    let pods = [
+        pod("web-x", &[("StatefulSet", "web")], Some(&current)),
+        pod("new-x", &[("StatefulSet", "new")], None),
+        pod("set-x", &[("ReplicaSet", "set")], Some("old")),
+        pod("out-x", &[("Deployment", "out")], None),
+    ];
+    let owners = [owner("StatefulSet", "web", &none), owner("StatefulSet", "new", &none), out];
+    let all = |gaps: &Gaps, hidden: &BTreeMap<&'static str, Forbidden>| {
+        let policy = Policy::default();
+        lines_of(Cluster {
+            pods: &pods,
+            owners: &owners,
+            between: &[],
+            hidden,
+            inventory: &inventory,
+            gaps,
+            policy: &policy,
+        })
+    };
+    let forbidden = |what: &str| Forbidden(format!("list {what}"));
+    let namespaces = Listed { forbidden: Some(forbidden("namespaces")), only: None };
+    let cannot = |what: &str| format!("1 0 0 cannot tell, because you may not list {what}");
+    assert_eq!(
+        all(&Gaps { namespaces, ..Gaps::default() }, &BTreeMap::new()),
+        ["ReplicaSet/set", "StatefulSet/new", "StatefulSet/web"]
+            .map(|owner| format!("{owner} {}", cannot("namespaces")))
+    );
+    // Who owns a ReplicaSet that cannot be seen?
+    assert_eq!(
+        all(&Gaps::default(), &BTreeMap::from([("ReplicaSet", forbidden("replicasets"))])),
+        [format!("ReplicaSet/set {}", cannot("replicasets")), "StatefulSet/new 1 0 1 restart".to_owned()]
     );
 }

@@ -7,18 +7,27 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use crate::admission::Policy;
 use crate::check::cluster::definition_names;
 use crate::check::facts::{Facts, Names};
 use crate::check::leftovers::{INSTALLED, Left, is_shared};
 use crate::check::parts::POLICY_NAME;
 use crate::check::permissions::{Access, CREATED, makes_certificate, wanted};
 use crate::check::probe::{self, Outcome, Tried};
+use crate::cli::in_force;
 use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::{Resource, Seen, namespace};
 use crate::names;
 use crate::template::Settings;
 
+/// By which a server selects monitors.
+const SELECTORS: [&str; 4] = [
+    "/spec/podMonitorSelector",
+    "/spec/podMonitorNamespaceSelector",
+    "/spec/serviceMonitorSelector",
+    "/spec/serviceMonitorNamespaceSelector",
+];
 /// Reviews at once.
 const AT_ONCE: usize = 8;
 
@@ -26,15 +35,24 @@ const AT_ONCE: usize = 8;
 pub(super) async fn facts(
     reader: &Reader,
     names: Names,
-    settings: Settings,
+    mut settings: Settings,
     now: Timestamp,
     is_installed: bool,
 ) -> anyhow::Result<Facts> {
     // The first one tells whether anybody answers.
     let version = reader.version().await?;
     let own = names.own_namespace.as_str();
-    let all = |resource: &'static Resource| reader.list(resource, Which::default());
+    // Of all that a cluster has, what is looked at.
+    let all = |resource: &'static Resource, only: &'static [&'static str]| {
+        reader.list(resource, Which { only, ..Which::default() })
+    };
     let deployments = deployments(reader, own).await?;
+    let (mut admission, mut unseen_flags) = (Policy::default(), Vec::new());
+    if is_installed && let Some(flags) = in_force::flags(reader, own, &deployments, &mut unseen_flags).await?
+    {
+        settings = flags.settings.to_settings();
+        admission = flags.policy.to_policy();
+    }
     let (mut permissions, mut installer) = (Vec::new(), Vec::new());
     if is_installed {
         permissions = permitted(reader, own, &deployments).await?;
@@ -44,19 +62,19 @@ pub(super) async fn facts(
         }
     }
     let (registrations, nodes, namespaces, limit_ranges, quotas, agents, prometheuses) = tokio::try_join!(
-        all(&kinds::REGISTRATIONS),
-        all(&kinds::NODES),
-        all(&kinds::NAMESPACES),
-        all(&kinds::LIMIT_RANGES),
-        all(&kinds::QUOTAS),
-        all(&kinds::AGENTS),
-        all(&kinds::PROMETHEUSES),
+        all(&kinds::REGISTRATIONS, &["/webhooks"]),
+        all(&kinds::NODES, &["/status/nodeInfo/kubeletVersion"]),
+        reader.list(&kinds::NAMESPACES, Which { metadata: true, ..Which::default() }),
+        all(&kinds::LIMIT_RANGES, &["/spec"]),
+        all(&kinds::QUOTAS, &["/spec", "/status"]),
+        all(&kinds::AGENTS, &["/spec"]),
+        all(&kinds::PROMETHEUSES, &SELECTORS),
     )?;
     let (injected, pod_monitors, service_monitors, services) = tokio::try_join!(
         injected(reader),
-        all(&kinds::POD_MONITORS),
-        all(&kinds::SERVICE_MONITORS),
-        all(&kinds::SERVICES),
+        all(&kinds::POD_MONITORS, &["/spec"]),
+        all(&kinds::SERVICE_MONITORS, &["/spec"]),
+        all(&kinds::SERVICES, &["/spec/selector"]),
     )?;
     let (secret, lease, policy, binding) = tokio::try_join!(
         reader.get(&kinds::SECRETS, Some(own), &names.secret),
@@ -73,6 +91,8 @@ pub(super) async fn facts(
         now,
         names,
         settings,
+        admission,
+        unseen_flags,
         version,
         definitions,
         registrations,
@@ -99,7 +119,8 @@ pub(super) async fn facts(
 
 /// Those of all namespaces or, where these may not be seen, at least ours.
 async fn deployments(reader: &Reader, own: &str) -> anyhow::Result<Seen<Vec<Value>>> {
-    let all = reader.list(&kinds::DEPLOYMENTS, Which::default()).await?;
+    let only = &["/spec/replicas", "/spec/template/spec/containers", "/status/readyReplicas"];
+    let all = reader.list(&kinds::DEPLOYMENTS, Which { only, ..Which::default() }).await?;
     match all {
         Ok(all) => Ok(Ok(all)),
         Err(_) => reader.list(&kinds::DEPLOYMENTS, Which::of(own)).await,

@@ -16,7 +16,6 @@ use super::{Args, explain_decision, json as as_json};
 use crate::admission::Policy;
 use crate::admission::decision::{self, Verdict};
 use crate::admission::json::Field;
-use crate::admission::owner::Workload;
 use crate::admission::pod::PodView;
 use crate::admission::review::one_line;
 use crate::cli::in_force::{self, seen};
@@ -24,10 +23,11 @@ use crate::cli::kubernetes::block_on;
 use crate::cli::output::{self, Format};
 use crate::cli::style::{Style, Tone};
 use crate::cli::{UsageError, values};
-use crate::cluster::kinds;
+use crate::cluster::gaps::Gaps;
 use crate::cluster::reader::{Reader, Which};
-use crate::cluster::seen::{Seen, list, name, namespace, text};
+use crate::cluster::seen::{Resource, Seen, name, namespace, text};
 use crate::cluster::state::{Injected, State, anew, state};
+use crate::cluster::{kinds, owned};
 use crate::store::inventory::Inventory;
 use crate::template::agent::TemplateId;
 use crate::workload;
@@ -52,6 +52,7 @@ struct Found {
     pods: Vec<Value>,
     inventory: Inventory,
     policy: Policy,
+    gaps: Gaps,
     /// `ConfigMaps` that its pods mount, and whether they are there.
     config_maps: BTreeMap<String, Seen<bool>>,
     /// What could not be seen.
@@ -83,23 +84,40 @@ async fn find(args: &Args, client: Client, kind: &str, named: &str, place: &str)
         Ok(Some(object)) => object,
     };
     ensure!(workload::has_pod(&object), "{kind} {named} is no pod, and has no pod template");
-    let in_force::InForce { inventory, policy, mut notes } =
+    let in_force::InForce { inventory, policy, gaps, mut notes } =
         in_force::gather(&client, Some(place), args.cluster.flags()).await?;
-    let pods = if object["kind"] == "Pod" {
-        vec![object.clone()]
-    } else {
-        pods_of(&object, seen(reader.list(&kinds::PODS, Which::of(place)).await?, &mut notes))
+    let pods = match text(&object["kind"]) {
+        "Pod" => vec![object.clone()],
+        kind => {
+            let mut between = Vec::new();
+            for next in between_of(kind) {
+                let which = Which { metadata: true, ..Which::of(place) };
+                between.extend(seen(reader.list(next, which).await?, &mut notes));
+            }
+            let pods = seen(reader.list(&kinds::PODS, Which::of(place)).await?, &mut notes);
+            owned::pods_of(&object, &between, pods)
+        }
     };
     let mut config_maps = BTreeMap::new();
     for pod in &pods {
-        if let State::Injected(Injected { config_map, .. }) = state(pod, |_, _| None)
+        if let State::Injected(Injected { config_map, .. }) = state(pod, |_, _| Ok(None))
             && !config_maps.contains_key(&config_map)
         {
             let there = reader.get(&kinds::CONFIG_MAPS, Some(place), &config_map).await?;
             config_maps.insert(config_map, there.map(|there| there.is_some()));
         }
     }
-    Ok(Found { object, pods, inventory, policy, config_maps, notes })
+    Ok(Found { object, pods, inventory, policy, gaps, config_maps, notes })
+}
+
+/// Kinds of what may stand between a workload of a kind and its pods.
+const fn between_of(kind: &str) -> &'static [Resource] {
+    match kind.as_bytes() {
+        b"ReplicaSet" | b"ReplicationController" | b"StatefulSet" | b"DaemonSet" | b"Job" => &[],
+        b"Deployment" | b"Rollout" => &[kinds::REPLICA_SETS],
+        b"CronJob" => &[kinds::JOBS],
+        _ => &[kinds::REPLICA_SETS, kinds::JOBS],
+    }
 }
 
 /// Path of the objects of a kind in a namespace.
@@ -124,32 +142,9 @@ async fn path_of(client: &Client, kind: &str, place: &str) -> anyhow::Result<Str
     )
 }
 
-/// Those of a namespace's pods that belong to a workload.
-fn pods_of(object: &Value, pods: Vec<Value>) -> Vec<Value> {
-    let (kind, named) = (text(&object["kind"]), name(object));
-    let direct = |pod: &Value| {
-        let owners = list(&pod["metadata"]["ownerReferences"]);
-        owners.iter().any(|owner| owner["kind"] == kind && owner["name"] == named)
-    };
-    let belongs = |pod: &Value| {
-        direct(pod)
-            || serde_json::to_vec(pod).is_ok_and(|bytes| {
-                let view: Result<Field<PodView<'_>>, _> = serde_json::from_slice(&bytes);
-                let view = view.ok();
-                let workload = view.as_ref().and_then(Field::value).map(Workload::of);
-                workload.is_some_and(|workload| workload.kind == kind && workload.name == named)
-            })
-    };
-    pods.into_iter().filter(belongs).collect()
-}
-
 fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let Found { object, pods, inventory, policy, config_maps, notes } = found;
-    let catalog = inventory.catalog();
-    let hash = |id: &TemplateId, place: &str| {
-        let sidecar = catalog.template(&id.namespace, &id.name)?.sidecar.as_ref()?;
-        Some(sidecar.hash_in(place).to_owned())
-    };
+    let Found { object, pods, inventory, policy, gaps, config_maps, notes } = found;
+    let hash = |id: &TemplateId, place: &str| gaps.hash(inventory, id, place);
     let states: Vec<(&str, State)> = pods.iter().map(|pod| (name(pod), state(pod, hash))).collect();
     let is_pod = object["kind"] == "Pod";
     let created = if is_pod { anew(object) } else { workload::pod(object).ok_or_else(String::new) };
@@ -162,7 +157,10 @@ fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> any
     let view: Field<PodView<'_>> = serde_json::from_slice(&bytes)?;
     let unreadable = PodView::default();
     let view = view.value().unwrap_or(&unreadable);
-    let decision = decision::decide(place, view, catalog, policy);
+    let decision = decision::decide(place, view, inventory.catalog(), policy);
+    if let Some(why) = gaps.decided(inventory, place, &decision) {
+        notes.push(format!("cannot tell for sure what would be done now, because {why}"));
+    }
     let refused = matches!(&decision.verdict, Verdict::Refuse(refusal) if !refusal.reason.is_silent());
     let skipped = states.iter().any(|(_, state)| matches!(state, State::Skipped(_)));
     let lost = config_maps.values().any(|there| there == &Ok(false));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{ROLLING, RunArgs};
 use crate::cluster::reader::Reader;
 use crate::cluster::seen::text;
-use crate::cluster::state::{State, state};
+use crate::cluster::state::{Current, State, state};
 use crate::rollout::plan::{Id, Owner};
 use crate::rollout::progress::{Progress, hindrance, progress, restart};
 use crate::workload;
@@ -145,9 +145,9 @@ impl<'a> Restart<'a> {
             let said = text(&answer.body["message"]);
             return Ok(Some(Ended::Left(format!("a pod of it would be refused now: {said}"))));
         }
-        let found = state(&answer.body, |_, _| Some(hash.clone()));
+        let found = state(&answer.body, |_, _| Ok(Some(hash.clone())));
         Ok(match found {
-            State::Injected(found) if found.template == *template && found.current == Some(true) => None,
+            State::Injected(found) if found.template == *template && found.current == Current::Yes => None,
             State::Injected(_) => Some(Ended::Stop(format!(
                 "a pod of it would not get the agent of {template} as it is now: the webhook has another version of it, other \
                  flags, or is of another version than this command; see promsidecar check"

@@ -38,17 +38,17 @@ enum Break {
 
 /// Runs the command. Exit code 1 where somebody was left, or the run ended early.
 pub(super) async fn run(args: &RunArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let client = args.scope.context.connect().await?;
+    let (client, target) = args.scope.context.connect_to().await?;
     let place = args.scope.place(&client);
     let plan = Plan::make(&client, &args.scope, place.as_deref()).await?;
-    plan.print(out)?;
+    plan.print(&target, out)?;
     out.flush()?;
     let shutdown = Shutdown::default();
     tokio::spawn(Signals::install()?.follow(shutdown.clone()));
     let places: BTreeSet<String> = plan
         .owners
         .iter()
-        .filter(|owner| owner.action.is_restart())
+        .filter(|owner| owner.action.is_restart() || matches!(owner.action, Action::CannotTell(_)))
         .map(|owner| owner.id.namespace.clone())
         .collect();
     let mut run = Run { client, args, shutdown, out, done: BTreeSet::new(), restarted: 0, left: 0 };
@@ -76,7 +76,7 @@ impl<W: Write> Run<'_, W> {
     async fn every(&mut self, places: &BTreeSet<String>) -> anyhow::Result<Option<Break>> {
         for place in places {
             let mut plan = Plan::make(&self.client, &self.args.scope, Some(place)).await?;
-            while let Some(owner) = self.next(&plan) {
+            while let Some(owner) = self.next(&plan)? {
                 if self.is_over().await {
                     return Ok(Some(Break::Signal));
                 }
@@ -90,9 +90,21 @@ impl<W: Write> Run<'_, W> {
         Ok(None)
     }
 
-    fn next(&self, plan: &Plan) -> Option<Owner> {
-        let mut open = plan.owners.iter().filter(|owner| !self.done.contains(&owner.id));
-        open.find(|owner| owner.action.is_restart()).cloned()
+    /// Whoever is next; those of whom it cannot be told whether they should be are left alone.
+    fn next(&mut self, plan: &Plan) -> anyhow::Result<Option<Owner>> {
+        for owner in &plan.owners {
+            if self.done.contains(&owner.id) {
+                continue;
+            }
+            if owner.action.is_restart() {
+                return Ok(Some(owner.clone()));
+            }
+            if let Action::CannotTell(_) = &owner.action {
+                self.done.insert(owner.id.clone());
+                self.leave(&owner.id, &owner.action.line())?;
+            }
+        }
+        Ok(None)
     }
 
     /// Pauses after a restart; whether a signal came.

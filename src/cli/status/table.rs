@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::cluster::seen::{annotation, label, list, name, namespace, text};
+use crate::cluster::seen::{Forbidden, annotation, label, list, name, namespace, text};
 use crate::controller::fleet::read_status;
 use crate::names;
 use crate::template::agent::TemplateId;
@@ -19,6 +19,8 @@ pub(super) struct Seen {
     pub(super) templates: Vec<Value>,
     /// Metadata of pods that asked.
     pub(super) pods: Vec<Value>,
+    /// Why templates of a namespace cannot be seen; of no namespace: those of all.
+    pub(super) hidden: BTreeMap<String, Forbidden>,
     /// What could not be seen.
     pub(super) notes: Vec<String>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Status {
 pub(super) struct Row {
     pub(super) id: TemplateId,
     pub(super) generation: i64,
+    /// Why it cannot be seen, if it cannot.
+    pub(super) hidden: Option<Forbidden>,
     /// Status, reason and message of both conditions; nothing where no controller wrote it.
     pub(super) reconciled: Option<Condition>,
     pub(super) available: Option<Condition>,
@@ -83,6 +87,7 @@ impl Status {
             seen.templates.iter().filter(claimed).map(|object| row(object, &mut places)).collect();
         // Pods outlive their templates.
         templates.extend(places.into_iter().map(|(id, namespaces)| Row {
+            hidden: seen.hidden.get(&id.namespace).or_else(|| seen.hidden.get("")).cloned(),
             id,
             generation: 0,
             reconciled: None,
@@ -155,6 +160,7 @@ fn row(object: &Value, places: &mut BTreeMap<TemplateId, BTreeSet<String>>) -> R
         namespaces: places.remove(&id).unwrap_or_default(),
         id,
         generation,
+        hidden: None,
     }
 }
 
@@ -204,8 +210,12 @@ impl Row {
                 Some(format!("{}: {kind} is {status}: {reason}{separator}{message}", self.id))
             })
             .collect();
-        if self.reconciled.is_none() && self.generation == 0 {
-            remarks.push(format!("{}: its pods run, and it is not there or cannot be seen", self.id));
+        if let Some(forbidden) = &self.hidden {
+            let why = &forbidden.0;
+            remarks
+                .push(format!("{}: its pods run; cannot tell how it is, because you may not {why}", self.id));
+        } else if self.reconciled.is_none() && self.generation == 0 {
+            remarks.push(format!("{}: its pods run, and it is not there", self.id));
         } else if self.reconciled.is_none() {
             remarks.push(format!("{}: no controller has looked at it: see promsidecar check", self.id));
         }
@@ -229,6 +239,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Seen, Status};
+    use crate::cluster::seen::Forbidden;
     use crate::names;
 
     fn template(name: &str, status: &Value) -> Value {
@@ -268,7 +279,7 @@ mod tests {
                 pod("b", "true", names::STATUS, &of("gone")),
                 pod("b", "false", names::SKIPPED, "template-not-found: no x"),
             ],
-            notes: Vec::new(),
+            ..Seen::default()
         }
     }
 
@@ -281,11 +292,20 @@ mod tests {
             status.templates.iter().flat_map(|row| row.remarks(wide)).collect()
         };
         let wrong = [
-            "a/gone: its pods run, and it is not there or cannot be seen",
+            "a/gone: its pods run, and it is not there",
             "a/two: Reconciled is False: Because: spec.version: no",
         ];
         assert_eq!(remarks(false), wrong);
         assert_eq!(remarks(true), [wrong[0], "a/one: Reconciled is True: Because: derived: x", wrong[1]]);
+        for (namespace, expected) in [
+            ("", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
+            ("a", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
+            ("b", wrong[0]),
+        ] {
+            let hidden = [(namespace.to_owned(), Forbidden("list templates".to_owned()))].into();
+            let status = Status::of(&Seen { hidden, ..seen() }, "promsidecar");
+            assert_eq!(status.templates[0].remarks(false), [expected], "{namespace}");
+        }
         assert_eq!(status.skipped, [(("b".to_owned(), "template-not-found".to_owned()), 1)].into());
         assert!(!status.is_good());
     }
