@@ -75,7 +75,18 @@ impl Injector {
 
     /// Injects one pod, if it asks and may.
     pub(super) fn inject(&self, place: &Place<'_>, pod: &mut Value) -> Result<Injected, Refused> {
-        offline::inject(pod, place.namespace, workload::owner(place.object), &self.catalog, &self.policy)
+        let owner = workload::owner(place.object);
+        let inject =
+            |pod: &mut Value| offline::inject(pod, place.namespace, owner, &self.catalog, &self.policy);
+        // Volumes that its controller adds are not written into the manifest, and may have our names.
+        let mut whole = pod.clone();
+        if let Some(spec) = whole.get_mut("spec") {
+            workload::add_claims(place.object, spec);
+        }
+        if whole != *pod {
+            inject(&mut whole)?;
+        }
+        inject(pod)
     }
 }
 
