@@ -158,7 +158,8 @@ fn dispatch(command: Command, matches: &ArgMatches, out: &mut impl Write) -> any
 
 /// Tells a usage error the way clap does.
 fn usage_error(error: &anyhow::Error) -> anyhow::Result<ExitCode> {
-    writeln!(output::Results::stderr(), "error: {error:#}\n\nFor more information, try '--help'.")?;
+    let error = output::printable(&format!("error: {error:#}"));
+    writeln!(output::Results::stderr(), "{error}\n\nFor more information, try '--help'.")?;
     Ok(ExitCode::from(USAGE))
 }
 

@@ -13,7 +13,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nothing is left to tell where standard error is closed too.
-            let _ = writeln!(std::io::stderr(), "promsidecar: {error:#}");
+            let error = cli::output::printable(&format!("promsidecar: {error:#}"));
+            let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::from(cli::UNREADABLE)
         }
     }

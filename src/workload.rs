@@ -81,8 +81,37 @@ pub fn pod(object: &Value) -> Option<Value> {
         "blockOwnerDeletion": true,
     });
     metadata.insert("ownerReferences".to_owned(), json!([reference]));
-    let spec = template.get("spec").cloned().unwrap_or_default();
+    let mut spec = template.get("spec").cloned().unwrap_or_default();
+    add_claims(object, &mut spec);
     Some(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+}
+
+/// Adds the volumes that a `StatefulSet` makes of its claims to the spec of its first pod. As its controller does, it puts them in
+/// place of volumes of the same names.
+pub fn add_claims(object: &Value, spec: &mut Value) {
+    if kind(object) != Some("StatefulSet") {
+        return;
+    }
+    let set = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("unnamed");
+    let claims = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+    let claims = claims.into_iter().flatten().filter_map(|claim| claim.pointer("/metadata/name")?.as_str());
+    for name in claims {
+        let claim = json!({"claimName": format!("{name}-{set}-0")});
+        let volume = json!({"name": name, "persistentVolumeClaim": claim});
+        match spec.get_mut("volumes") {
+            Some(Value::Array(volumes)) => {
+                volumes.retain(|other| other.get("name") != volume.get("name"));
+                volumes.push(volume);
+            }
+            None | Some(Value::Null) => {
+                if let Some(spec) = spec.as_object_mut() {
+                    spec.insert("volumes".to_owned(), json!([volume]));
+                }
+            }
+            // What is no list is told where the pod is read.
+            Some(_) => {}
+        }
+    }
 }
 
 struct Controller {
@@ -163,6 +192,29 @@ mod tests {
         assert_eq!(first_pod(&cron)["metadata"]["generateName"], "n-29417040-");
         let set = json!({"kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {"template": template}});
         assert_eq!(first_pod(&set)["metadata"]["name"], "db-0");
+    }
+
+    #[test]
+    fn a_stateful_sets_pod_has_the_volumes_of_its_claims_and_none_else_of_their_names() {
+        let claim = |name: &str| json!({"metadata": {"name": name}, "spec": {}});
+        let of = |volumes: &Value| {
+            let spec = json!({"containers": [{"name": "db"}], "volumes": volumes});
+            let claims = [claim("data"), claim("log"), json!({"metadata": {}})];
+            let set = json!({"kind": "StatefulSet", "metadata": {"name": "db"},
+                "spec": {"template": {"spec": spec}, "volumeClaimTemplates": claims}});
+            first_pod(&set)["spec"]["volumes"].clone()
+        };
+        let volume = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": format!("{name}-db-0")}});
+        let other = |name: &str| json!({"name": name, "emptyDir": {}});
+        assert_eq!(of(&Value::Null), json!([volume("data"), volume("log")]));
+        assert_eq!(
+            of(&json!([other("tmp"), other("data")])),
+            json!([other("tmp"), volume("data"), volume("log")])
+        );
+        assert_eq!(of(&json!("none")), "none");
+        let deployment = json!({"kind": "Deployment", "metadata": {"name": "web"},
+            "spec": {"template": {"spec": {"containers": []}}, "volumeClaimTemplates": [claim("data")]}});
+        assert_eq!(first_pod(&deployment)["spec"], json!({"containers": []}));
     }
 
     #[test]

@@ -92,6 +92,8 @@ async fn pods_and_workloads_are_explained_by_what_was_done_and_what_would_be_don
     // Another version: the pod is outdated, and its ConfigMap goes with nobody to bring it back.
     edit(plane, &path(&one), &json!({"spec": {"version": "3.12.0"}})).await;
     delivered(plane, &one, "shop").await;
+    let status = || ask(plane, "admin", &["status", "-n", "shop"]);
+    until("its status tells of the edit", || async { status().code == 0 }).await;
     drop(controller);
     let deleted = plane.api.send("DELETE", &config_map("shop", &one), &Value::Null).await;
     assert_eq!(deleted.status, 200);
@@ -103,6 +105,13 @@ async fn pods_and_workloads_are_explained_by_what_was_done_and_what_would_be_don
     assert_eq!(found["configMaps"], json!({map: false}));
     assert_eq!((&found["now"]["injected"], &found["now"]["template"]), (&json!(true), &json!("shop/one")));
     assert_eq!(found["notes"], json!([]));
+
+    // An edit that no controller has looked at is in force nowhere.
+    edit(plane, &path(&one), &json!({"spec": {"version": "2.0.0"}})).await;
+    let found = status();
+    assert!(found.code == 1 && found.stdout.contains("shop\tone\tTrue?\tTrue?\t"), "{found:?}");
+    let remark = "shop/one: no controller has looked at it since its last edit: see promsidecar check\n";
+    assert!(found.stdout.contains(remark), "{found:?}");
 
     // By the flags of the webhook that is installed, not by ours.
     let flags = json!({"spec": {"template": {"spec": {"containers": [
@@ -161,6 +170,13 @@ async fn statuses(plane: &ControlPlane) {
     let found: Value = serde_json::from_str(&found.stdout).unwrap();
     assert_eq!(found["templates"][0]["pods"], json!({"all": 1, "updated": 1, "ready": 0}));
     assert_eq!(found["skipped"][0], json!({"namespace": "shop", "reason": "template-not-found", "pods": 1}));
+    // Pods that ask in vain change no template.
+    let mut vain = asking_pod("vain");
+    vain["metadata"]["annotations"][names::INJECT] = json!("ome");
+    plane.api.create(&pods("shop"), &vain).await;
+    watched.until("shop: 2 pods that ask have no agent: template-not-found\n").await;
+    let deleted = plane.api.send("DELETE", &format!("{}/vain", pods("shop")), &Value::Null).await;
+    assert_eq!(deleted.status, 200);
     // The reader goes, and with the next change the program does.
     watched.hang_up();
     let deleted = plane.api.send("DELETE", &path(&id("shop", "two")), &Value::Null).await;

@@ -31,6 +31,14 @@ fn rollout(plane: &ControlPlane, arguments: &[&str]) -> control_plane::Printed {
 
 const RUN: [&str; 5] = ["rollout", "run", "-n", "shop", "--pause=100ms"];
 
+/// A volume that its pods mount and its template does not have.
+fn claim_data(set: &mut Value) {
+    let asked = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": asked}]);
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "data", "mountPath": "/data"}]);
+}
+
 /// Everything that asks: made before there was a webhook, and after.
 async fn workloads(plane: &'static ControlPlane) -> (Program, Kubelet) {
     plane.api.create_namespace(&json!({"metadata": {"name": "shop"}})).await;
@@ -59,7 +67,11 @@ async fn workloads(plane: &'static ControlPlane) -> (Program, Kubelet) {
         ("DaemonSet", "log", 1),
         ("ReplicaSet", "alone", 1),
     ] {
-        create(plane, &workload(kind, "shop", name, replicas)).await;
+        let mut object = workload(kind, "shop", name, replicas);
+        if name == "db" {
+            claim_data(&mut object);
+        }
+        create(plane, &object).await;
     }
     plane.api.create(&pods("shop"), &asking_pod("bare")).await;
     let mut nightly = workload("Job", "shop", "nightly", 1);
@@ -127,6 +139,7 @@ async fn owners_of_outdated_pods_are_restarted_one_at_a_time_and_nobody_after_on
 
     interrupted(plane, &kubelet).await;
     stuck(plane, &kubelet).await;
+    full(plane).await;
     somebody_else(plane).await;
     half_blind(plane).await;
     at_once();
@@ -168,6 +181,7 @@ async fn interrupted(plane: &ControlPlane, kubelet: &Kubelet) {
 
 /// An owner whose pods do not become ready ends the run.
 async fn stuck(plane: &ControlPlane, kubelet: &Kubelet) {
+    kubelet.counts.store(false, Ordering::SeqCst);
     another_version(plane, "shop", "3.10.0").await;
     kubelet.hold(true);
     let run = ask(plane, "admin", &[&RUN[..], &["--timeout=2s", "--except=daemonset/log"]].concat());
@@ -180,9 +194,66 @@ async fn stuck(plane: &ControlPlane, kubelet: &Kubelet) {
     let planned = rollout(plane, &["plan"]).stdout;
     let waits = "restart, once its rolling update is complete: pods of its old template that are left: 1\n";
     assert!(planned.contains(waits), "{planned}");
+    begun_by_others(plane).await;
     kubelet.hold(false);
+    until("both are complete", || async { !rollout(plane, &["plan"]).stdout.contains("once its rolling") })
+        .await;
     let run = ask(plane, "admin", &RUN);
     assert!(run.code == 0 && run.stdout.ends_with("0 left alone\n"), "{run:?}");
+    kubelet.counts.store(true, Ordering::SeqCst);
+}
+
+/// A rolling update that the run did not begin, and that does not come up, ends nothing: there is no restart to take back.
+async fn begun_by_others(plane: &ControlPlane) {
+    let stuck = [&RUN[..], &["--timeout=2s", "--except=daemonset/log"]].concat();
+    let alone = [&stuck[..], &["--except=deployment/web", "--except=statefulset/db"]].concat();
+    let left = "shop Deployment/early: left alone: its rolling update is not complete: pods of its old template that are left: 1";
+    let run = ask(plane, "admin", &alone);
+    let end = format!("{left}, after 2s\n0 restarted, 1 left alone\n");
+    assert!(run.code == 1 && run.stdout.ends_with(&end), "{run:?}");
+
+    // Its controller gives up.
+    let early = format!("{APPS}/deployments/early");
+    edit(plane, &early, &json!({"spec": {"progressDeadlineSeconds": 1}})).await;
+    until("its deadline is over", || async {
+        plane.api.get(&early).await["status"]["conditions"].to_string().contains("ProgressDeadlineExceeded")
+    })
+    .await;
+    let run = ask(plane, "admin", &stuck);
+    let left = format!("{left}; ReplicaSet \"early-");
+    let end = "shop Deployment/web: its rolling update is not complete: 1 of 2 pods are of its present template, after 2s\n\
+        stopped: nobody else is restarted. Mend it and run the same command again; or take its restart back: kubectl -n shop rollout \
+        undo deployment/web; or go on without it: --except Deployment/web\n\
+        1 restarted, 1 left alone\n";
+    assert!(run.code == 1 && run.stdout.contains(&left) && run.stdout.ends_with(end), "{run:?}");
+}
+
+/// A quota without room for one more pod keeps nobody from a restart who deletes a pod first.
+async fn full(plane: &ControlPlane) {
+    another_version(plane, "shop", "3.8.0").await;
+    let count = plane.api.list(&pods("shop")).await.len().to_string();
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": "shop"},
+        "spec": {"hard": {"pods": count}},
+    });
+    create(plane, &quota).await;
+    let quota = "/api/v1/namespaces/shop/resourcequotas/full";
+    until("the quota is full", || async { plane.api.get(quota).await["status"]["used"]["pods"] == *count })
+        .await;
+    let run = ask(plane, "admin", &RUN);
+    let full =
+        format!("exceeded quota: full, requested: pods=1, used: pods={count}, limited: pods={count}\n");
+    for owner in ["DaemonSet/log", "StatefulSet/db"] {
+        let tried = format!("shop {owner}: no pod of it can be tried: ");
+        let restarted = format!("{full}shop {owner}: restarted; waiting for its rolling update\n");
+        assert!(run.stdout.contains(&tried) && run.stdout.contains(&restarted), "{run:?}");
+    }
+    for owner in ["early", "web"] {
+        let left = format!("shop Deployment/{owner}: left alone: a pod of it would be refused now: ");
+        assert!(run.stdout.contains(&left), "{run:?}");
+    }
+    assert!(run.code == 1 && run.stdout.ends_with("2 restarted, 2 left alone\n"), "{run:?}");
+    assert_eq!(plane.api.send("DELETE", quota, &Value::Null).await.status, 200);
 }
 
 /// The kubeconfig of a user who may do this with these; all beside the cluster's own kinds with their groups.
@@ -273,9 +344,14 @@ async fn without_a_webhook(plane: &ControlPlane, kubelet: &Kubelet, webhook: Pro
     run.until("shop Deployment/web: of its 2 new pods 0 have an outdated agent and 1 have none: ").await;
     run.until("stopped: nobody else is restarted.").await;
     assert_eq!(run.ended().await, Some(1));
-    let run = ask(plane, "admin", &RUN);
-    let end =
-        "shop DaemonSet/log: a pod of it would get no agent: no webhook answers; see promsidecar check\n";
-    assert!(run.code == 1 && run.stdout.contains(end), "{run:?}");
-    assert!(run.stdout.ends_with("0 restarted, 0 left alone\n"), "{run:?}");
+    for (flags, word) in [(&[][..], "restarted"), (&["--dry-run"], "would be restarted")] {
+        let run = ask(plane, "admin", &[&RUN[..], flags].concat());
+        // Nobody was restarted, so there is no way back.
+        let end = format!(
+            "shop DaemonSet/log: a pod of it would get no agent: no webhook answers; see promsidecar check\n\
+             stopped: nobody else is restarted. Mend it and run the same command again; or go on without it: --except DaemonSet/log\n\
+             0 {word}, 0 left alone\n"
+        );
+        assert!(run.code == 1 && run.stdout.ends_with(&end), "{run:?}");
+    }
 }

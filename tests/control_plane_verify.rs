@@ -19,7 +19,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use control_plane::ControlPlane;
-use control_plane::injector::pods;
+use control_plane::injector::{asking_pod, pods};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use promsidecar::names;
 use serde_json::{Value, json};
@@ -175,5 +175,76 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
         let failed = verify(&flags);
         assert!(failed.code == 3 && failed.stderr.contains(why), "{flags:?}: {failed:?}");
         assert!(failed.stderr.contains("--query-"), "{failed:?}");
+    }
+}
+
+/// Clears a terminal that obeys it.
+const ESC: &str = "\u{1b}[2J";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_escape_leaves_the_program_whoever_wrote_it() {
+    let plane = ControlPlane::start(None).await;
+    plane.api.create_namespace(&json!({"metadata": {"name": "shop"}})).await;
+    let reason = format!("Crash{ESC}LoopBackOff");
+    injected(&plane, "web", "Running", &json!({"waiting": {"reason": reason}})).await;
+    let mut skipped = asking_pod("skipped");
+    skipped["metadata"]["labels"] = json!({(names::INJECTED): "false"});
+    skipped["metadata"]["annotations"] = json!({(names::SKIPPED): format!("{ESC}: {ESC}")});
+    plane.api.create(&pods("shop"), &skipped).await;
+
+    let directory = plane.directory("escapes");
+    let file = |name: &str, text: &str| {
+        let path = directory.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let token = file("token", "secret\n");
+    let answers = answering(StatusCode::OK, r#"{"status": "success", "data": {"result": []}}"#).await;
+    let refuses =
+        answering(StatusCode::UNPROCESSABLE_ENTITY, r#"{"status": "error", "error": "\u001b[2J too many"}"#)
+            .await;
+    let verify = |url: &str| {
+        let asked = ["verify", "-n", "shop", "--query-url", url, "--query-token-file", &token];
+        [&asked[..], &["--query-header", "X-Scope-OrgID: team-a"]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    };
+    let pod = |annotations: &Value| {
+        let metadata = json!({"name": format!("web{ESC}"), "annotations": annotations});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}})
+            .to_string()
+    };
+    let no_text = file("no-text.json", &pod(&json!({format!("{}{ESC}", names::PREFIX): 7})));
+    let nobody = file("nobody.json", &pod(&json!({(names::INJECT): format!("one{ESC}")})));
+    let broken = file("broken.yaml", &format!("kind: [Pod{ESC}\n"));
+    let of = |arguments: &[&str]| arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>();
+    for (arguments, code, part) in [
+        (verify(&answers), 1, "web: its agent does not run: Crash [2JLoopBackOff; template shop/shop\n"),
+        (verify(&refuses), 3, ":  [2J too many\n"),
+        (of(&["status", "-n", "shop"]), 1, "shop: 1 pod that asks has no agent:  [2J\n"),
+        (
+            of(&["inject", "-t", "examples", "-f", &no_text]),
+            1,
+            "/ [2J is 7, which is no text; put it in quotes\n",
+        ),
+        (
+            of(&["diff", "-t", "examples", "-f", &no_text]),
+            1,
+            "/ [2J is 7, which is no text; put it in quotes\n",
+        ),
+        (of(&["inject", "-t", "examples", "-f", &nobody]), 1, "invalid-annotation: "),
+        (of(&["explain", "-t", "examples", "-f", &nobody]), 1, "Pod/web [2J in default\n"),
+        (of(&["lint", "-t", "examples", "-f", &nobody]), 1, "Pod web [2J"),
+        (of(&["explain", "-t", "examples", "-f", &broken]), 3, "broken.yaml: document 1: "),
+        (of(&["explain", "-f", &format!("{ESC}.yaml")]), 3, "promsidecar:  [2J.yaml: no such file"),
+        (of(&["explain", &format!("windows{ESC}")]), 2, "did you mean windows?"),
+    ] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let printed = ask(&plane, "admin", &arguments);
+        let all = format!("{}{}", printed.stdout, printed.stderr);
+        assert!(!all.contains('\u{1b}'), "{arguments:?}: {all:?}");
+        assert!(printed.code == code && all.contains(part), "{arguments:?}: {printed:?}");
     }
 }

@@ -266,6 +266,26 @@ fn a_value_without_quotes_is_a_finding() {
 }
 
 #[test]
+fn claims_of_a_stateful_set_are_volumes_of_its_pods_and_none_of_its_manifest() {
+    let set = |claim: &str| {
+        let mut set = json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+            "spec": {"volumeClaimTemplates": [{"metadata": {"name": claim}, "spec": {}}]},
+        });
+        set["spec"]["template"] = objects(&pod("shop", None)).remove(0);
+        set.to_string()
+    };
+    let (code, out, log) = inject(&set("data"), &[]);
+    assert_eq!(code, 0, "{log}");
+    let volumes = pods(&out)[0]["spec"]["volumes"].as_array().unwrap().clone();
+    assert!(volumes.iter().all(|volume| volume["name"] != "data"), "{out}");
+    // As the webhook says it of the pod.
+    let taken = "name-taken: the pod has a volume named promsidecar of its own\n";
+    let (code, _, log) = inject(&set("promsidecar"), &[]);
+    assert!(code == 1 && log.contains(taken), "{log}");
+}
+
+#[test]
 fn a_closed_log_does_not_cost_the_result() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_promsidecar"))
         .args(["inject", "-f", "tests/inject/workloads.yaml", "-t", TEMPLATES, "-n", "team-a"])

@@ -15,6 +15,7 @@ use super::rewrite::{Format, Manifests, Place};
 use crate::admission::Policy;
 use crate::admission::catalog::Catalog;
 use crate::admission::offline::{self, Injected, Refused};
+use crate::admission::review::one_line;
 use crate::workload;
 
 /// Arguments of `inject`.
@@ -75,7 +76,18 @@ impl Injector {
 
     /// Injects one pod, if it asks and may.
     pub(super) fn inject(&self, place: &Place<'_>, pod: &mut Value) -> Result<Injected, Refused> {
-        offline::inject(pod, place.namespace, workload::owner(place.object), &self.catalog, &self.policy)
+        let owner = workload::owner(place.object);
+        let inject =
+            |pod: &mut Value| offline::inject(pod, place.namespace, owner, &self.catalog, &self.policy);
+        // Volumes that its controller adds are not written into the manifest, and may have our names.
+        let mut whole = pod.clone();
+        if let Some(spec) = whole.get_mut("spec") {
+            workload::add_claims(place.object, spec);
+        }
+        if whole != *pod {
+            inject(&mut whole)?;
+        }
+        inject(pod)
     }
 }
 
@@ -90,21 +102,24 @@ pub(super) fn tell(
     outcome: &Result<Injected, Refused>,
     log: &mut impl Write,
 ) -> std::io::Result<()> {
+    // What a manifest says must not forge lines of a log.
+    let clean = |text: &dyn std::fmt::Display| one_line(&text, usize::MAX);
     match outcome {
         Ok(injected) => {
-            writeln!(log, "{place}: injected from {} ({})", injected.template, injected.mode.word())?;
+            let template = clean(&injected.template);
+            writeln!(log, "{place}: injected from {template} ({})", injected.mode.word())?;
             for warning in &injected.warnings {
-                writeln!(log, "  warning: {warning}")?;
+                writeln!(log, "  warning: {}", clean(warning))?;
             }
         }
         Err(Refused { refusal, .. }) if refusal.reason.is_silent() => {
             if let Some(warning) = &refusal.warning {
-                writeln!(log, "{place}: {}: {warning}", refusal.reason.word())?;
+                writeln!(log, "{place}: {}: {}", refusal.reason.word(), clean(warning))?;
             }
         }
         Err(Refused { refusal, denied }) => {
             let (verdict, row) = (if *denied { "denied" } else { "not injected" }, refusal.reason.row());
-            writeln!(log, "{place}: {verdict}: {}: {}", row.word, refusal.detail)?;
+            writeln!(log, "{place}: {verdict}: {}: {}", row.word, clean(&refusal.detail))?;
             writeln!(log, "  fix: {}", row.fix)?;
         }
     }

@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, StderrLock, StdoutLock, Write};
 
 use serde::Serialize;
 
+use crate::admission::review::one_line;
+
 /// How findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -29,6 +31,11 @@ pub struct OutputArgs {
 pub fn json(out: &mut impl Write, value: &impl Serialize) -> anyhow::Result<()> {
     writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
     Ok(())
+}
+
+/// A text of several lines without what a terminal would obey: errors quote clusters, receivers and manifests.
+pub fn printable(text: &str) -> String {
+    text.lines().map(|line| one_line(&line, usize::MAX)).collect::<Vec<_>>().join("\n")
 }
 
 /// Standard output or error. Once its reader is gone the rest is discarded: that is no failure, and the exit code stays what the whole

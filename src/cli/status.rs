@@ -3,32 +3,24 @@
 //! Input: a cluster. Output: a table, what is wrong, and who asked in vain; anew with every change, if that is asked for.
 
 use std::io::{self, ErrorKind, Write};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::ValueEnum;
-use futures_util::StreamExt;
-use kube::api::DynamicObject;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
 
+use self::changes::Changes;
 use self::table::{HEADING, Seen, Status};
 use super::kubernetes::{ContextArgs, NamespaceArgs, block_on};
 use super::output;
 use super::style::Style;
 use super::values;
 use crate::admission::review::one_line;
-use crate::cluster::explain::chain;
+use crate::cluster::kinds;
 use crate::cluster::reader::{Reader, Which};
-use crate::cluster::{kinds, objects};
 use crate::names;
 
+mod changes;
 mod table;
-
-/// Changes that come together are told together.
-const TOGETHER: Duration = Duration::from_millis(500);
 
 /// How the status is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,7 +54,7 @@ pub struct Args {
     controller_id: String,
 }
 
-/// Runs the command; output goes to `out`. Exit code 1 where a template is not in force as it is.
+/// Runs the command; output goes to `out`. Exit code 1 where a template is not in force as it is, or nobody has looked at it as it is.
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     block_on(async {
         let client = args.context.connect().await?;
@@ -109,18 +101,14 @@ async fn look(args: &Args, reader: &Reader, place: Option<&str>) -> anyhow::Resu
     Ok(Status::of(&seen, &args.controller_id))
 }
 
-/// Looks again whenever a template changes, its counts included, until the reader has gone.
+/// Looks again whenever something changes, until the reader has gone.
 async fn follow(args: &Args, client: Client, place: Option<&str>) -> anyhow::Result<ExitCode> {
-    let reader = Reader::new(client.clone());
-    let agents = objects::templates();
-    let api: Api<DynamicObject> = match place {
-        Some(place) => Api::namespaced_with(client, place, &agents),
-        None => Api::all_with(client, &agents),
-    };
-    let mut changes = pin!(watcher::watcher(api, objects::paged()).default_backoff());
+    let mut changes = Changes::follow(&client, place);
+    let reader = Reader::new(client);
     let mut told: Option<Status> = None;
     loop {
-        let status = look(args, &reader, place).await?;
+        let mut status = look(args, &reader, place).await?;
+        status.notes.extend(changes.notes.iter().cloned());
         if told.as_ref() != Some(&status) {
             // Not by way of `Results`, which goes on where nobody reads.
             let mut text = Vec::new();
@@ -131,45 +119,7 @@ async fn follow(args: &Args, client: Client, place: Option<&str>) -> anyhow::Res
             }
             told = Some(status);
         }
-        wait(&mut changes).await?;
-    }
-}
-
-/// Waits for a change and for those that come with it. What the user may not watch is an error; everything else is tried again.
-async fn wait<T>(
-    changes: &mut (impl futures_util::Stream<Item = watcher::Result<watcher::Event<T>>> + Unpin),
-) -> anyhow::Result<()> {
-    loop {
-        match changes.next().await {
-            Some(Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone)) => {
-                break;
-            }
-            Some(Err(error)) if is_forbidden(&error) => {
-                return Err(anyhow!("templates cannot be watched: {}", chain(&error)));
-            }
-            Some(_) => {}
-            None => return Err(anyhow!("templates cannot be watched: the stream ended")),
-        }
-    }
-    // Whatever comes meanwhile is looked at together.
-    let together = tokio::time::sleep(TOGETHER);
-    let mut together = pin!(together);
-    loop {
-        tokio::select! {
-            () = &mut together => return Ok(()),
-            Some(_) = changes.next() => {}
-        }
-    }
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
-    match error {
-        InitialListFailed(kube::Error::Api(status))
-        | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status))
-        | WatchError(status) => status.is_forbidden(),
-        _ => false,
+        changes.next().await?;
     }
 }
 

@@ -239,7 +239,8 @@ fn print(outcome: &Outcome, format: Format, out: &mut impl Write) -> anyhow::Res
         let word = style.paint(tone, &format!("{:<9}", judged.verdict.word()));
         let (namespace, name) = &judged.pod;
         let template = if judged.template.is_empty() { "not known" } else { &judged.template };
-        writeln!(out, "{word} {namespace}/{name}: {}; template {}", judged.why, clean(template))?;
+        // A kubelet writes the reason, and whoever else may write the status of a pod.
+        writeln!(out, "{word} {namespace}/{name}: {}; template {}", clean(&judged.why), clean(template))?;
         for line in log {
             writeln!(out, "          | {}", clean(line))?;
         }

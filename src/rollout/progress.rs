@@ -75,6 +75,27 @@ pub fn progress(owner: &Value) -> Progress {
     }
 }
 
+/// Whether a quota that refuses one more pod of an owner leaves its rolling update room all the same: it deletes a pod before it
+/// creates one, and that one is no larger. `are_injected`: whether all its pods have an agent.
+pub fn makes_room(owner: &Value, refusal: &str, are_injected: bool) -> bool {
+    let spec = &owner["spec"];
+    let is_none = |strategy: &str| {
+        let surge = &spec[strategy]["rollingUpdate"]["maxSurge"];
+        surge == 0 || surge == "0%"
+    };
+    let deletes_first = match text(&owner["kind"]) {
+        "StatefulSet" | "Rollout" => true,
+        "DaemonSet" => {
+            spec["updateStrategy"]["rollingUpdate"]["maxSurge"].is_null() || is_none("updateStrategy")
+        }
+        _ => is_none("strategy"),
+    };
+    let Some((_, quota)) = refusal.split_once("exceeded quota: ") else { return false };
+    let asked = quota.split_once("requested: ").and_then(|(_, rest)| rest.split_once(", used: "));
+    let is_count = |amount: &str| amount.starts_with("pods=") || amount.starts_with("count/pods=");
+    deletes_first && (are_injected || asked.is_some_and(|(asked, _)| asked.split(',').all(is_count)))
+}
+
 fn deployment(owner: &Value) -> Progress {
     let status = &owner["status"];
     let gave_up = |condition: &&Value| {
@@ -151,7 +172,7 @@ pub fn restart(owner: &Value, now: &str) -> Value {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Progress, hindrance, progress, restart};
+    use super::{Progress, hindrance, makes_room, progress, restart};
 
     fn owner(kind: &str, spec: &Value, status: &Value) -> Value {
         json!({"kind": kind, "metadata": {"generation": 2, "resourceVersion": "7"}, "spec": spec, "status": status})
@@ -262,6 +283,35 @@ mod tests {
         let mut going = owner("DaemonSet", &none, &none);
         going["metadata"]["deletionTimestamp"] = json!("now");
         assert_eq!(hindrance(&going).unwrap(), "it is being deleted");
+    }
+
+    #[test]
+    fn a_full_quota_has_room_for_owners_that_delete_before_they_create() {
+        let refusal = |what: &str| {
+            format!(
+                "pods \"db-x\" is forbidden: exceeded quota: small, requested: {what}, used: {what}, limited: {what}"
+            )
+        };
+        let (one, larger) = (refusal("count/pods=1,pods=1"), refusal("limits.memory=128Mi,pods=1"));
+        let surge = |strategy: &str, surge: Value| json!({strategy: {"rollingUpdate": {"maxSurge": surge}}});
+        for (kind, spec, makes) in [
+            ("StatefulSet", json!({}), true),
+            ("DaemonSet", json!({}), true),
+            ("DaemonSet", surge("updateStrategy", json!(0)), true),
+            ("DaemonSet", surge("updateStrategy", json!("10%")), false),
+            ("Deployment", surge("strategy", json!("25%")), false),
+            ("Deployment", surge("strategy", json!("0%")), true),
+            ("Rollout", json!({}), true),
+        ] {
+            let owner = owner(kind, &spec, &json!({}));
+            let found = [
+                makes_room(&owner, &one, false),
+                makes_room(&owner, &larger, true),
+                makes_room(&owner, &larger, false),
+                makes_room(&owner, "pods \"db-x\" is forbidden: violates PodSecurity", true),
+            ];
+            assert_eq!(found, [makes, makes, false, false], "{kind} {spec}");
+        }
     }
 
     #[test]

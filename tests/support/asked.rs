@@ -82,6 +82,14 @@ impl Watched {
     }
 }
 
+impl Drop for Watched {
+    /// Whoever reads would wait for ever where a test fails.
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+    }
+}
+
 /// Compares what was printed with a golden, but for what differs each time: days, ports, names of pods.
 pub(crate) fn is_golden(name: &str, printed: &Printed, code: i32) {
     assert_eq!((printed.code, &*printed.stderr), (code, ""), "{}", printed.stdout);

@@ -14,7 +14,7 @@ use crate::cluster::reader::Reader;
 use crate::cluster::seen::text;
 use crate::cluster::state::{Current, State, state};
 use crate::rollout::plan::{Id, Owner};
-use crate::rollout::progress::{Progress, hindrance, progress, restart};
+use crate::rollout::progress::{Progress, hindrance, makes_room, progress, restart};
 use crate::workload;
 
 /// How often an owner is looked at while it is waited for.
@@ -31,8 +31,23 @@ pub(super) enum Ended {
     Tried,
     /// It is as it was: why.
     Left(String),
-    /// Nobody else may be restarted: why.
-    Stop(String),
+    /// Nobody else may be restarted.
+    Stop {
+        /// Why.
+        why: String,
+        /// Whether it was restarted, which can be taken back.
+        restarted: bool,
+    },
+}
+
+/// What the API server made of a pod that was tried.
+enum Trial {
+    /// It would have the agent of the plan.
+    Good,
+    /// No pod can be tried: why, where that is worth telling.
+    Untried(Option<String>),
+    /// The owner is not to be restarted.
+    Bad(Ended),
 }
 
 /// The API server as one owner's restart needs it.
@@ -60,7 +75,7 @@ impl<'a> Restart<'a> {
         })
     }
 
-    /// Waits until its rolling update is complete.
+    /// Waits until the rolling update is complete that its restart began, or what was under way before that.
     pub(super) async fn complete(&self) -> anyhow::Result<Ended> {
         let began = tokio::time::Instant::now();
         loop {
@@ -87,12 +102,17 @@ impl<'a> Restart<'a> {
                     continue;
                 }
             };
-            return Ok(Ended::Stop(format!("its rolling update is not complete: {what}")));
+            let why = format!("its rolling update is not complete: {what}");
+            return Ok(Ended::Stop { why, restarted: true });
         }
     }
 
-    /// Restarts it as it is now; that it is complete is waited for by [`Self::complete`].
-    pub(super) async fn begin(&self, owner: &Owner) -> anyhow::Result<Ended> {
+    /// Restarts it as it is now; that it is complete is waited for by [`Self::complete`]. `say` gets what is to be told before.
+    pub(super) async fn begin(
+        &self,
+        owner: &Owner,
+        mut say: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Ended> {
         for _ in 0..ATTEMPTS {
             let object = match self.look().await? {
                 Ok(object) => object,
@@ -104,8 +124,10 @@ impl<'a> Restart<'a> {
             if let Progress::UnderWay(why) | Progress::Failed(why) = progress(&object) {
                 return Ok(Ended::Left(format!("another rolling update of it began meanwhile: {why}")));
             }
-            if let Some(ended) = self.try_pod(owner, &object).await? {
-                return Ok(ended);
+            match self.try_pod(owner, &object).await? {
+                Trial::Bad(ended) => return Ok(ended),
+                Trial::Untried(Some(why)) => say(&why)?,
+                Trial::Untried(None) | Trial::Good => {}
             }
             let patch = restart(&object, &Timestamp::now().strftime("%FT%TZ").to_string());
             let answer = self.reader.patch(&self.path, &patch, self.args.dry_run).await?;
@@ -126,14 +148,15 @@ impl<'a> Restart<'a> {
     }
 
     /// Creates a pod of its present template, in vain: whether the webhook gives it the agent that the plan expects.
-    async fn try_pod(&self, owner: &Owner, object: &Value) -> anyhow::Result<Option<Ended>> {
+    async fn try_pod(&self, owner: &Owner, object: &Value) -> anyhow::Result<Trial> {
+        let left = |why: String| Ok(Trial::Bad(Ended::Left(why)));
         let (Some(mut pod), Some((template, hash))) = (workload::pod(object), &owner.now) else {
-            return Ok(Some(Ended::Left("its pod template cannot be read".to_owned())));
+            return left("its pod template cannot be read".to_owned());
         };
         let place = &self.id.namespace;
         let may = json!({"resourceAttributes": {"namespace": place, "verb": "create", "resource": "pods"}});
         if !self.reader.may_i(&may).await? {
-            return Ok(None);
+            return Ok(Trial::Untried(None));
         }
         if let Some(metadata) = pod["metadata"].as_object_mut() {
             metadata.remove("ownerReferences");
@@ -143,21 +166,26 @@ impl<'a> Restart<'a> {
         let answer = self.reader.try_pod(place, &pod).await?;
         if answer.code != 201 {
             let said = text(&answer.body["message"]);
-            return Ok(Some(Ended::Left(format!("a pod of it would be refused now: {said}"))));
+            // It would be one pod more than there will ever be.
+            if answer.code == 403 && makes_room(object, said, owner.without == 0) {
+                return Ok(Trial::Untried(Some(format!("no pod of it can be tried: {said}"))));
+            }
+            return left(format!("a pod of it would be refused now: {said}"));
         }
         let found = state(&answer.body, |_, _| Ok(Some(hash.clone())));
-        Ok(match found {
-            State::Injected(found) if found.template == *template && found.current == Current::Yes => None,
-            State::Injected(_) => Some(Ended::Stop(format!(
+        let why = match found {
+            State::Injected(found) if found.template == *template && found.current == Current::Yes => {
+                return Ok(Trial::Good);
+            }
+            State::Injected(_) => format!(
                 "a pod of it would not get the agent of {template} as it is now: the webhook has another version of it, other \
                  flags, or is of another version than this command; see promsidecar check"
-            ))),
-            State::Skipped(skipped) => {
-                Some(Ended::Stop(format!("a pod of it would get no agent: {skipped}")))
+            ),
+            State::Skipped(skipped) => format!("a pod of it would get no agent: {skipped}"),
+            State::Without => {
+                "a pod of it would get no agent: no webhook answers; see promsidecar check".to_owned()
             }
-            State::Without => Some(Ended::Stop(
-                "a pod of it would get no agent: no webhook answers; see promsidecar check".to_owned(),
-            )),
-        })
+        };
+        Ok(Trial::Bad(Ended::Stop { why, restarted: false }))
     }
 }

@@ -127,14 +127,14 @@ impl<W: Write> Run<'_, W> {
             Err(ended) => ended,
         };
         match ended {
-            Ended::Stop(why) => self.stopped(&owner.id, &why),
+            Ended::Stop { why, restarted } => self.stopped(&owner.id, &why, restarted),
             Ended::Left(why) => self.leave(&owner.id, &why),
             Ended::Complete | Ended::Tried => Ok(None),
         }
     }
 
     /// Waits for the rolling update that an owner is in; gives the owner if it is to be restarted after that, else how its turn
-    /// ended.
+    /// ended. What somebody else began, and does not come up, is left alone.
     async fn first(
         &mut self,
         restart: &Restart<'_>,
@@ -146,7 +146,10 @@ impl<W: Write> Run<'_, W> {
             return Ok(Err(Ended::Tried));
         }
         self.say_of(id, &format!("waiting for its present rolling update: {why}"))?;
-        let ended = self.wait(restart).await?;
+        let ended = match self.wait(restart).await? {
+            Ended::Stop { why, .. } => Ended::Left(why),
+            ended => ended,
+        };
         if !matches!(ended, Ended::Complete) {
             return Ok(Err(ended));
         }
@@ -165,9 +168,9 @@ impl<W: Write> Run<'_, W> {
     /// Restarts an owner, waits for it, and looks what came out.
     async fn restart(&mut self, restart: &Restart<'_>, owner: &Owner) -> anyhow::Result<Ended> {
         let id = &owner.id;
-        let begun = restart.begin(owner).await?;
+        let begun = restart.begin(owner, |what| self.say_of(id, what)).await?;
         match begun {
-            Ended::Stop(_) | Ended::Left(_) => return Ok(begun),
+            Ended::Stop { .. } | Ended::Left(_) => return Ok(begun),
             Ended::Tried => self.say_of(id, "would be restarted")?,
             Ended::Complete => self.say_of(id, "restarted; waiting for its rolling update")?,
         }
@@ -183,10 +186,11 @@ impl<W: Write> Run<'_, W> {
             self.say_of(id, "complete: its pods are up to date")?;
             return Ok(ended);
         };
-        Ok(Ended::Stop(format!(
+        let why = format!(
             "of its {pods} new pods {outdated} have an outdated agent and {without} have none: the webhook did not answer, or the \
              template was edited meanwhile; see promsidecar check, then run the same command again"
-        )))
+        );
+        Ok(Ended::Stop { why, restarted: true })
     }
 
     /// Waits for a rolling update; tells once that a signal came.
@@ -213,17 +217,22 @@ impl<W: Write> Run<'_, W> {
         Ok(None)
     }
 
-    fn stopped(&mut self, id: &Id, why: &str) -> anyhow::Result<Option<String>> {
+    fn stopped(&mut self, id: &Id, why: &str, restarted: bool) -> anyhow::Result<Option<String>> {
         self.say_of(id, why)?;
-        let back = match &*id.kind {
-            "Rollout" => format!("kubectl argo rollouts -n {} abort {}", id.namespace, id.name),
+        let Id { namespace, kind, name } = id;
+        // Of an owner that is as it was, the way back would lead to the release before.
+        let back = match &**kind {
+            _ if !restarted => String::new(),
+            "Rollout" => {
+                format!("or take its restart back: kubectl argo rollouts -n {namespace} abort {name}; ")
+            }
             kind => {
-                format!("kubectl -n {} rollout undo {}/{}", id.namespace, kind.to_ascii_lowercase(), id.name)
+                let kind = kind.to_ascii_lowercase();
+                format!("or take its restart back: kubectl -n {namespace} rollout undo {kind}/{name}; ")
             }
         };
         Ok(Some(format!(
-            "nobody else is restarted. Mend it and run the same command again; or take its restart back: {back}; or go on without \
-             it: --except {}",
+            "nobody else is restarted. Mend it and run the same command again; {back}or go on without it: --except {}",
             id.object()
         )))
     }

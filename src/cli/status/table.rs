@@ -99,10 +99,10 @@ impl Status {
         Self { templates, skipped, notes: seen.notes.clone() }
     }
 
-    /// Whether every template is in force as it is.
+    /// Whether every template is in force as it is: what is told of an older version says nothing of the present one.
     pub(super) fn is_good(&self) -> bool {
         let good = |condition: &Option<Condition>| {
-            condition.as_ref().is_some_and(|condition| condition.status == "True")
+            condition.as_ref().is_some_and(|condition| condition.status == "True" && condition.current)
         };
         self.templates.iter().all(|row| good(&row.reconciled) && good(&row.available))
     }
@@ -218,6 +218,11 @@ impl Row {
             remarks.push(format!("{}: its pods run, and it is not there", self.id));
         } else if self.reconciled.is_none() {
             remarks.push(format!("{}: no controller has looked at it: see promsidecar check", self.id));
+        } else if conditions.iter().any(|(_, found)| found.as_ref().is_some_and(|found| !found.current)) {
+            remarks.push(format!(
+                "{}: no controller has looked at it since its last edit: see promsidecar check",
+                self.id
+            ));
         }
         if wide && self.namespaces.len() > 3 {
             let all = self.namespaces.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -293,10 +298,12 @@ mod tests {
         };
         let wrong = [
             "a/gone: its pods run, and it is not there",
+            "a/one: no controller has looked at it since its last edit: see promsidecar check",
             "a/two: Reconciled is False: Because: spec.version: no",
         ];
         assert_eq!(remarks(false), wrong);
-        assert_eq!(remarks(true), [wrong[0], "a/one: Reconciled is True: Because: derived: x", wrong[1]]);
+        let derived = "a/one: Reconciled is True: Because: derived: x";
+        assert_eq!(remarks(true), [wrong[0], derived, wrong[1], wrong[2]]);
         for (namespace, expected) in [
             ("", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
             ("a", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
@@ -308,6 +315,17 @@ mod tests {
         }
         assert_eq!(status.skipped, [(("b".to_owned(), "template-not-found".to_owned()), 1)].into());
         assert!(!status.is_good());
+    }
+
+    #[test]
+    fn an_edit_that_nobody_has_looked_at_is_not_in_force() {
+        let is_good = |reconciled: i64, available: i64| {
+            let condition = |kind: &str, generation: i64| json!({"type": kind, "status": "True", "observedGeneration": generation});
+            let conditions = [condition("Reconciled", reconciled), condition("Available", available)];
+            let templates = vec![template("one", &json!({"conditions": conditions}))];
+            Status::of(&Seen { templates, ..Seen::default() }, "promsidecar").is_good()
+        };
+        assert_eq!([is_good(2, 2), is_good(1, 2), is_good(2, 1), is_good(1, 1)], [true, false, false, false]);
     }
 
     #[test]
