@@ -106,6 +106,7 @@ impl<W: Write> Run<'_, W> {
     async fn one(&mut self, owner: &Owner) -> anyhow::Result<Option<String>> {
         let client = self.client.clone();
         let Some(restart) = Restart::of(&client, self.args, &owner.id) else { return Ok(None) };
+        let before = self.restarted;
         let due = match &owner.action {
             Action::Wait(why) => self.first(&restart, &owner.id, why).await?,
             _ => Ok(owner.clone()),
@@ -115,7 +116,7 @@ impl<W: Write> Run<'_, W> {
             Err(ended) => ended,
         };
         match ended {
-            Ended::Stop(why) => self.stopped(&owner.id, &why),
+            Ended::Stop(why) => self.stopped(&owner.id, &why, self.restarted > before),
             Ended::Left(why) => self.leave(&owner.id, &why),
             Ended::Complete | Ended::Tried => Ok(None),
         }
@@ -201,17 +202,17 @@ impl<W: Write> Run<'_, W> {
         Ok(None)
     }
 
-    fn stopped(&mut self, id: &Id, why: &str) -> anyhow::Result<Option<String>> {
+    /// What to do about one who ended the run; who was not restarted has nothing that could be taken back but his own.
+    fn stopped(&mut self, id: &Id, why: &str, is_restarted: bool) -> anyhow::Result<Option<String>> {
         self.say_of(id, why)?;
+        let Id { namespace, name, .. } = id;
         let back = match &*id.kind {
-            "Rollout" => format!("kubectl argo rollouts -n {} abort {}", id.namespace, id.name),
-            kind => {
-                format!("kubectl -n {} rollout undo {}/{}", id.namespace, kind.to_ascii_lowercase(), id.name)
-            }
+            "Rollout" => format!("kubectl argo rollouts -n {namespace} abort {name}"),
+            kind => format!("kubectl -n {namespace} rollout undo {}/{name}", kind.to_ascii_lowercase()),
         };
+        let back = if is_restarted { format!(" or take its restart back: {back};") } else { String::new() };
         Ok(Some(format!(
-            "nobody else is restarted. Mend it and run the same command again; or take its restart back: {back}; or go on without \
-             it: --except {}",
+            "nobody else is restarted. Mend it and run the same command again;{back} or go on without it: --except {}",
             id.object()
         )))
     }
