@@ -1,10 +1,9 @@
 //! The injected pods, as far as anyone asks: about a hundred bytes each. PURE.
 //!
-//! Input: pods as they come, narrowed. Output: how many a template has, how many are up to date and ready, and where they run.
+//! Input: pods as they come, narrowed. Output: how many a template has, how many are up to date and ready, how many a newer
+//! promsidecar injected, and where they run.
 
 use std::collections::{BTreeMap, HashMap};
-
-use serde::Deserialize;
 
 use crate::template::agent::TemplateId;
 
@@ -14,23 +13,12 @@ pub type PodKey = (String, String);
 /// What is kept of an injected pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Hash of the pod-level part that it was injected with.
+    /// Hash of the pod-level part that it was injected with; empty where only a newer promsidecar can tell.
     pub hash: String,
     /// Whether the agent's container is ready.
     pub ready: bool,
-}
-
-/// The members of the status annotation that are read.
-#[derive(Debug, Deserialize)]
-struct WrittenStatus {
-    template: String,
-    hash: String,
-}
-
-/// Template and hash of a pod's status annotation; `None` where it is not one of ours.
-pub fn read_status(annotation: &str) -> Option<(TemplateId, String)> {
-    let status: WrittenStatus = serde_json::from_str(annotation).ok()?;
-    Some((TemplateId::parse(&status.template)?, status.hash))
+    /// Whether a newer promsidecar injected it.
+    pub newer: bool,
 }
 
 /// Counts for a template's status.
@@ -42,6 +30,8 @@ pub struct Counts {
     pub updated: usize,
     /// Those whose agent is ready.
     pub ready: usize,
+    /// Those that a newer promsidecar injected.
+    pub newer: usize,
 }
 
 /// All injected pods.
@@ -118,13 +108,14 @@ impl Fleet {
                 .filter(|((namespace, _), member)| hash(namespace) == Some(&*member.hash))
                 .count(),
             ready: members.values().filter(|member| member.ready).count(),
+            newer: members.values().filter(|member| member.newer).count(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Fleet, Member, read_status};
+    use super::{Counts, Fleet, Member};
     use crate::template::agent::TemplateId;
 
     fn id(name: &str) -> TemplateId {
@@ -134,16 +125,17 @@ mod tests {
     #[test]
     fn pods_are_counted_for_the_template_that_they_have_last() {
         let mut fleet = Fleet::default();
-        let member = |hash: &str, ready| Member { hash: hash.to_owned(), ready };
+        let member = |hash: &str, ready| Member { hash: hash.to_owned(), ready, newer: hash.is_empty() };
         let pod = |name: &str| ("ns".to_owned(), name.to_owned());
+        let counts = |all, updated, ready, newer| Counts { all, updated, ready, newer };
         fleet.insert(pod("1"), id("one"), member("old", true));
         fleet.insert(pod("2"), id("one"), member("new", false));
         fleet.insert(("other".to_owned(), "1".to_owned()), id("one"), member("new", true));
-        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), Counts { all: 3, updated: 2, ready: 2 });
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(3, 2, 2, 0));
         // A namespace's monitors make the hash another there.
         let in_ns = |namespace: &str| Some(if namespace == "ns" { "old" } else { "other" });
         assert_eq!(fleet.counts(&id("one"), in_ns).updated, 1);
-        assert_eq!(fleet.counts(&id("one"), |_| None), Counts { all: 3, updated: 0, ready: 2 });
+        assert_eq!(fleet.counts(&id("one"), |_| None), counts(3, 0, 2, 0));
         assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["ns", "other"]);
         assert_eq!(fleet.templates_in("other").collect::<Vec<_>>(), [&id("one")]);
 
@@ -154,14 +146,10 @@ mod tests {
         assert_eq!(fleet.templates().collect::<Vec<_>>(), [&id("one")]);
         assert_eq!(fleet.counts(&id("two"), |_| Some("new")), Counts::default());
         assert_eq!(fleet.templates_in("ns").collect::<Vec<_>>(), [&id("one")]);
-    }
 
-    #[test]
-    fn a_status_is_read_where_it_is_one_of_ours() {
-        let status = r#"{"version":1,"template":"a/one","generation":3,"hash":"h","more":{}}"#;
-        assert_eq!(read_status(status), Some((id("one"), "h".to_owned())));
-        for text in ["", "{}", "[]", r#"{"template":"one","hash":"h"}"#, r#"{"template":"a/one"}"#] {
-            assert_eq!(read_status(text), None, "{text}");
-        }
+        // Of a newer promsidecar, whose hash is none of ours: it counts, and its namespace is one.
+        fleet.insert(("newer".to_owned(), "1".to_owned()), id("one"), member("", true));
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(3, 2, 2, 1));
+        assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["newer", "ns", "other"]);
     }
 }

@@ -292,6 +292,7 @@ impl World {
             all: sum.all + counts.all,
             updated: sum.updated + counts.updated,
             ready: sum.ready + counts.ready,
+            newer: sum.newer + counts.newer,
         })
     }
 

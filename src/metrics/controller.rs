@@ -115,7 +115,7 @@ impl Default for Metrics {
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
             "injected_pods",
-            "Injected pods: all, those with the present version of their template, those whose agent is ready",
+            "Injected pods: all, those with the present version of their template, those whose agent is ready, those that a newer promsidecar injected",
             metrics.fleet.clone(),
         );
         registry.register_with_unit(
@@ -158,7 +158,8 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         self.leader.set(i64::from(leads));
         TemplateState::count(catalog, &self.templates);
-        for (state, count) in [("all", pods.all), ("updated", pods.updated), ("ready", pods.ready)] {
+        let Counts { all, updated, ready, newer } = pods;
+        for (state, count) in [("all", all), ("updated", updated), ("ready", ready), ("newer", newer)] {
             let gauge = self.fleet.get_or_create_owned(&FleetLabels { state });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -192,7 +193,7 @@ mod tests {
         metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
         metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
         metrics.told(Told::Dropped, 2);
-        let counts = Counts { all: 3, updated: 2, ready: 1 };
+        let counts = Counts { all: 3, updated: 2, ready: 1, newer: 0 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
@@ -207,6 +208,7 @@ mod tests {
             "promsidecar_injected_pods{state=\"all\"} 3",
             "promsidecar_injected_pods{state=\"updated\"} 2",
             "promsidecar_injected_pods{state=\"ready\"} 1",
+            "promsidecar_injected_pods{state=\"newer\"} 0",
             "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 1900000000",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 0",

@@ -201,3 +201,36 @@ fn nobody_is_restarted_who_would_lose_his_agent_or_has_it_in_his_manifest() {
         ]
     );
 }
+
+#[test]
+fn pods_of_a_newer_promsidecar_are_outdated_and_counted_and_no_owner_of_them_is_lost() {
+    let inventory = inventory();
+    let current = hash(&inventory);
+    let newer = |name: &str, by: &[(&str, &str)], hash: &str| {
+        let mut pod = pod(name, by, Some(&current));
+        let status = format!(r#"{{"version":2,"template":"a/one","injector":"0.2.0"{hash}}}"#);
+        pod["metadata"]["annotations"][names::STATUS] = json!(status);
+        pod
+    };
+    let pods = [
+        newer("bare", &[], ""),
+        newer("once-x", &[("Job", "once")], ""),
+        newer("web-1", &[("Deployment", "web")], ""),
+        pod("web-2", &[("Deployment", "web")], Some("old")),
+        // It says that it has the same agent.
+        newer("db-0", &[("StatefulSet", "db")], &format!(r#","hash":"{current}""#)),
+    ];
+    let none = json!({});
+    let owners = [owner("Deployment", "web", &none), owner("StatefulSet", "db", &none)];
+    let expected = [
+        "Deployment/web 2 2 0 restart",
+        "Job/once 1 1 0 comes with its next run",
+        "Pod/bare 1 1 0 by hand: nothing creates it again: delete it, and create it anew",
+    ];
+    assert_eq!(lines(&inventory, &pods, &owners, &[]), expected);
+    let policy = Policy::default();
+    let cluster =
+        Cluster { pods: &pods, owners: &owners, between: &[], catalog: inventory.catalog(), policy: &policy };
+    let counts: Vec<_> = plan(cluster).iter().map(|owner| owner.newer).collect();
+    assert_eq!(counts, [1, 1, 1]);
+}

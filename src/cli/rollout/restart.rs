@@ -148,6 +148,10 @@ impl<'a> Restart<'a> {
         let found = state(&answer.body, |_, _| Some(hash.clone()));
         Ok(match found {
             State::Injected(found) if found.template == *template && found.current == Some(true) => None,
+            State::Injected(found) if found.newer().is_some() => Some(Ended::Stop(format!(
+                "a pod of it would be injected by {}: use the program of that version",
+                found.newer().unwrap_or_default()
+            ))),
             State::Injected(_) => Some(Ended::Stop(format!(
                 "a pod of it would not get the agent of {template} as it is now: the webhook has another version of it, other \
                  flags, or is of another version than this command; see promsidecar check"
