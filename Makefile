@@ -16,7 +16,7 @@ QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS) $(E2E_TESTS),$(TEST
 # `test` runs these groups side by side, JOBS at a time: most tests wait for a server. The files of a group run one after
 # another; there can be one node at a time. The control plane's are in two groups that take about as long as each other.
 JOBS := 3
-OUTAGES := $(addprefix control_plane_,certificate check controller outages rbac store)
+OUTAGES := $(addprefix control_plane_,certificate check controller outages rbac store upgrade)
 CONTROL_PLANE := $(filter control_plane%,$(TESTS))
 AGENTS := $(filter agent%,$(TESTS)) labels monitors promtool supervisor
 # These run after the groups, alone: floods, deadlines, probes and memory that others would share.
@@ -33,6 +33,9 @@ group-alone = --bench '*' $(call arguments,$(ALONE))
 SIDE_BY_SIDE := $(if $(filter 0,$(E2E)),,group-node) group-outages group-control-plane group-agents group-rest group-doc
 # What each group printed; it is shown when the group is done.
 LOGS := target/test-logs
+
+# The program as a next release could be, which tests of upgrades run beside this one.
+NEXT := --features next-version --bin promsidecar-next
 
 # How many tests of a real node there are, and the line that says that they were left out.
 COUNT_E2E = $(CARGO) test --locked --quiet $(addprefix --test ,$(E2E_TESTS)) -- --list | grep -c ': test$$'
@@ -51,6 +54,7 @@ serve: ## Keep the demo's webhook running and print a curl that works.
 
 test: lint tools ## Everything: format, lints, documentation, all tests.
 	$(CARGO) test --locked --no-run
+	$(CARGO) build --locked $(NEXT)
 	@rm -rf $(LOGS) && mkdir -p $(LOGS)
 	@failed=; \
 	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target $(SIDE_BY_SIDE) || failed=yes; \
@@ -88,6 +92,7 @@ quick: lint ## What needs no component beyond Rust, and no patience.
 lint: ## Format, clippy and documentation, warnings denied.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --lib $(NEXT) -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
 
 tools: ## Get what the component tests need; says what is missing.

@@ -20,6 +20,7 @@ use crate::controller::run::Started;
 use crate::controller::shared::SharedStore;
 use crate::controller::{self, run::world};
 use crate::metrics::{self, Metrics};
+use crate::release;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::store::Store;
 use crate::webhook::config::{Certificate, Limits};
@@ -91,7 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let serve = server::serve_reporting(listeners, core, webhook, report, limits, config.drain_time);
     supervisor.spawn("serving", serve);
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = release::PROGRAM,
         %listen,
         %admin,
         identity,

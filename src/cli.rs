@@ -45,9 +45,12 @@ pub mod values;
 pub mod verify;
 pub mod webhook;
 
+use crate::release;
+use crate::webhook::tls;
+
 /// Gives every pod that asks its own Prometheus agent.
 #[derive(Debug, Parser)]
-#[command(name = "promsidecar", version, max_term_width = 100)]
+#[command(name = "promsidecar", version = release::PROGRAM, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -108,15 +111,29 @@ pub struct UsageError(pub String);
 /// The name of the program as a plugin of kubectl: the file that kubectl looks for.
 const PLUGIN: &str = "kubectl-promsidecar";
 
+/// The program: parses the command line and maps errors to exit codes.
+pub fn main() -> ExitCode {
+    tls::install_provider();
+    let command = called(Cli::command(), std::env::args_os().next().as_deref());
+    match run(&command.get_matches()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing is left to tell where standard error is closed too.
+            let error = output::printable(&format!("promsidecar: {error:#}"));
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(UNREADABLE)
+        }
+    }
+}
+
 /// The command as it was called: as a plugin of kubectl its usage texts say so.
-#[must_use]
-pub fn called(command: ClapCommand, program: Option<&OsStr>) -> ClapCommand {
+fn called(command: ClapCommand, program: Option<&OsStr>) -> ClapCommand {
     let file = program.and_then(|program| Path::new(program).file_stem());
     if file.is_some_and(|file| file == PLUGIN) { command.bin_name("kubectl promsidecar") } else { command }
 }
 
 /// Runs the command that was asked for; `matches` come from [`Cli`]'s command.
-pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let cli = Cli::from_arg_matches(matches)?;
     let mut out = output::Results::stdout();
     let ended = dispatch(cli.command, matches, &mut out).and_then(|code| {

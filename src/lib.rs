@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod monitors;
 pub mod mounted;
 pub mod names;
+pub mod release;
 pub mod rollout;
 pub mod shutdown;
 pub mod store;

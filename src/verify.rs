@@ -10,8 +10,9 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::admission::status::{self, Written};
 use crate::cluster::seen::{annotation, container_status, list, name, namespace, text};
-use crate::controller::fleet::{has_target, read_status};
+use crate::controller::fleet::has_target;
 use crate::names;
 use crate::template::duration::PromDuration;
 use crate::template::validate::text::is_label_name;
@@ -103,8 +104,16 @@ pub struct Judged {
 
 /// The template of an injected pod, by its status annotation.
 pub fn template(pod: &Value) -> Option<String> {
-    let (template, _) = read_status(annotation(pod, names::STATUS)?)?;
-    Some(template.to_string())
+    Some(written(pod)?.template.to_string())
+}
+
+/// Whether a newer promsidecar injected a pod.
+pub fn is_newer(pod: &Value) -> bool {
+    written(pod).is_some_and(|written| written.is_newer())
+}
+
+fn written(pod: &Value) -> Option<Written> {
+    status::read(annotation(pod, names::STATUS)?)
 }
 
 /// The external label that names the template, if its agents write one.

@@ -193,7 +193,12 @@ fn what_cannot_be_used_is_named_with_its_place_and_nothing_is_written() {
             &["uninject", "-f", "-"],
             status,
             3,
-            "standard input: document 1: Pod/p in default: annotation sidecar.prometheus.io/status has version 9, of a newer promsidecar; use that one",
+            concat!(
+                "standard input: document 1: Pod/p in default: annotation sidecar.prometheus.io/status is of a newer promsidecar \
+                 (status version 9), and ",
+                env!("CARGO_PKG_VERSION"),
+                " knows versions up to 1: use that one"
+            ),
         ),
         (&["diff", "-f", "-", "-o", "toml"], "", 2, "invalid value 'toml' for '--output <FORMAT>'"),
         (&["inject"], "", 2, "--filename <FILE|DIR>"),

@@ -13,6 +13,7 @@ use super::sidecar::{Mode, SidecarFor};
 use super::status::{self, Status};
 use super::targets::{self, Discovery, Timing};
 use crate::names;
+use crate::release;
 
 /// Most bytes of keys and values of all annotations (apimachinery `TotalAnnotationSizeLimitB`).
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -125,7 +126,7 @@ fn status(injection: &Injection<'_>, namespace: &str, pod: &PodView<'_>, patch: 
         template: injection.entry.id.to_string(),
         generation: injection.sidecar.generation,
         hash: injection.sidecar.hash_in(namespace),
-        injector: env!("CARGO_PKG_VERSION"),
+        injector: release::PROGRAM,
         mode: injection.mode,
         added: status::Added {
             containers: vec![names::CONTAINER],
@@ -134,6 +135,8 @@ fn status(injection: &Injection<'_>, namespace: &str, pod: &PodView<'_>, patch: 
             labels: vec![names::INJECTED],
         },
         created,
+        #[cfg(feature = "next-version")]
+        targets: release::STATUS,
     }
     .to_json()
 }

@@ -14,8 +14,9 @@ use super::patch::{Parent, PatchBytes, Was};
 use super::pod::PodView;
 use super::reason::Reason;
 use super::sidecar::Mode;
-use super::status::{Status, VERSION};
+use super::status::{self, Status, VERSION};
 use crate::names;
+use crate::release::PROGRAM;
 use crate::template::agent::TemplateId;
 
 /// Whose pod it is, as far as a manifest tells.
@@ -160,8 +161,13 @@ pub enum UninjectError {
     #[error("annotation {key} cannot be read ({0}); take the agent out by hand", key = names::STATUS)]
     Unreadable(String),
     /// Made by a later version.
-    #[error("annotation {key} has version {0}, of a newer promsidecar; use that one", key = names::STATUS)]
-    Newer(u32),
+    #[error("annotation {key} is of {}, and {PROGRAM} knows versions up to {VERSION}: use that one", status::newer(injector, *version), key = names::STATUS)]
+    Newer {
+        /// Version of the status.
+        version: u32,
+        /// Version of promsidecar, if it is said as we say it.
+        injector: String,
+    },
     /// It lists something that we never add.
     #[error("annotation {key} lists {0}, which promsidecar never adds; take it out by hand", key = names::STATUS)]
     Foreign(String),
@@ -201,11 +207,13 @@ fn read(text: &str) -> Result<Status<'_>, UninjectError> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
+        injector: Option<Value>,
     }
     let unreadable = |error: serde_json::Error| UninjectError::Unreadable(error.to_string());
-    let Versioned { version } = serde_json::from_str(text).map_err(unreadable)?;
+    let Versioned { version, injector } = serde_json::from_str(text).map_err(unreadable)?;
     if version > VERSION {
-        return Err(UninjectError::Newer(version));
+        let injector = injector.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+        return Err(UninjectError::Newer { version, injector });
     }
     let status: Status<'_> = serde_json::from_str(text).map_err(unreadable)?;
     let ours_alone =

@@ -7,6 +7,7 @@ use crate::admission::decision::Refusal;
 use crate::admission::reason::Reason;
 use crate::admission::sidecar::Mode;
 use crate::manifest;
+use crate::release;
 use crate::store::documents;
 use crate::template::Settings;
 use crate::template::agent::TemplateId;
@@ -186,7 +187,10 @@ fn a_status_that_would_take_out_what_is_not_ours_is_refused() {
         let error = refused(&|status| status["added"][list].as_array_mut().unwrap().push(json!(name)));
         assert_eq!(error, UninjectError::Foreign(foreign.to_owned()));
     }
-    assert_eq!(refused(&|status| status["version"] = json!(2)), UninjectError::Newer(2));
+    assert_eq!(
+        refused(&|status| status["version"] = json!(2)),
+        UninjectError::Newer { version: 2, injector: release::PROGRAM.to_owned() }
+    );
     assert!(matches!(refused(&|status| status["mode"] = json!("other")), UninjectError::Unreadable(_)));
     assert!(matches!(refused(&|status| *status = json!("text")), UninjectError::Unreadable(_)));
     let mut number = pod.clone();
@@ -235,7 +239,7 @@ fn an_agent_of_a_later_version_stays_and_is_left_to_that_version() {
         let silent = Refusal::new(Reason::AlreadyInjected, String::new());
         assert_eq!(refused.refusal, silent, "{status}");
         let version = u32::try_from(status["version"].as_u64().unwrap()).unwrap();
-        assert_eq!(uninject(&mut value), Err(UninjectError::Newer(version)));
+        assert_eq!(uninject(&mut value), Err(UninjectError::Newer { version, injector: String::new() }));
         assert_eq!(value, before);
     }
 }

@@ -12,6 +12,7 @@ use super::hints::Hints;
 use super::patch::EscapedJson;
 use super::pod::{Container, PodView};
 use crate::names::{self, RuntimeFact};
+use crate::release;
 
 /// Values beyond this are left out of labels; nobody relabels by them and they would crowd out the others.
 pub(crate) const MAX_VALUE: usize = 1024;
@@ -191,6 +192,9 @@ fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> EscapedJson {
     // Whoever runs beside the agent is running; readiness changes and is not followed.
     label("__meta_kubernetes_pod_phase", "Running", &mut out);
     label("__meta_kubernetes_pod_ready", "true", &mut out);
+    if let Some((name, value)) = release::TARGET_LABEL {
+        label(name, value, &mut out);
+    }
     if let Some(owner) = pod.controller() {
         label("__meta_kubernetes_pod_controller_kind", owner.kind.text(), &mut out);
         label("__meta_kubernetes_pod_controller_name", owner.name.text(), &mut out);

@@ -10,6 +10,7 @@ use super::finding::{Check, Finding};
 use crate::cluster::seen::{label, list, name, namespace, text};
 use crate::manifest;
 use crate::names;
+use crate::release::PROGRAM;
 use crate::template::image::ImageReference;
 
 /// As it is shipped.
@@ -54,9 +55,9 @@ pub fn deployments(facts: &Facts) -> Vec<Finding> {
             check.failed(what, fix);
         } else if ready < wanted {
             check.warning(what, fix);
-        } else if tag.as_deref().is_some_and(|tag| tag.trim_start_matches('v') != env!("CARGO_PKG_VERSION")) {
+        } else if tag.as_deref().is_some_and(|tag| tag.trim_start_matches('v') != PROGRAM) {
             check.warning(
-                format!("{what}; its image is {image}, this program {}", env!("CARGO_PKG_VERSION")),
+                format!("{what}; its image is {image}, this program {PROGRAM}"),
                 "use the program of the installed version: the checks are those of its own",
             );
         } else {
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn deployments_without_pods_with_some_and_of_another_version_are_told() {
-        let ours = format!("registry.test/promsidecar:v{}", env!("CARGO_PKG_VERSION"));
+        let ours = format!("registry.test/promsidecar:v{}", super::PROGRAM);
         for (ready, image, outcome) in [
             (0, &*ours, Outcome::Failed),
             (1, &ours, Outcome::Warning),

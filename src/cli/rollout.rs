@@ -155,6 +155,13 @@ impl Plan {
             policy: &policy,
         });
         owners.retain(|owner| scope.includes(owner));
+        let newer: usize = owners.iter().map(|owner| owner.newer).sum();
+        if newer > 0 {
+            notes.push(format!(
+                "a newer promsidecar injected {newer} of the outdated pods: where its webhook is installed, use its program; after \
+                 a downgrade their owners are restarted as others are"
+            ));
+        }
         Ok(Self { owners, notes })
     }
 
@@ -173,7 +180,7 @@ impl Plan {
 
     fn json(&self, target: &Target) -> Value {
         let owners = self.owners.iter().map(|owner| {
-            let Owner { id, pods, outdated, without, now, templates, action } = owner;
+            let Owner { id, pods, outdated, newer, without, now, templates, action } = owner;
             let why = match action {
                 Action::Wait(why) | Action::ByHand(why) | Action::CannotTell(why) => Some(why),
                 Action::Restart | Action::NextRun => None,
@@ -181,7 +188,8 @@ impl Plan {
             let is_told = !matches!(action, Action::CannotTell(_));
             json!({
                 "namespace": id.namespace, "kind": id.kind, "name": id.name,
-                "pods": pods, "outdated": is_told.then_some(outdated), "withoutAgent": is_told.then_some(without),
+                "pods": pods, "outdated": is_told.then_some(outdated), "newer": is_told.then_some(newer),
+                "withoutAgent": is_told.then_some(without),
                 "template": now.as_ref().map(|(template, _)| template.to_string()),
                 "templates": templates.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "action": action.word(), "why": why,
@@ -282,6 +290,7 @@ mod tests {
             id: Id { namespace: "a".to_owned(), kind: "Deployment".to_owned(), name: "web".to_owned() },
             pods: 1,
             outdated: 1,
+            newer: 0,
             without: 0,
             now: Some((template("new"), "h".to_owned())),
             templates: BTreeSet::from([template("old")]),

@@ -115,6 +115,14 @@ async fn verify(
         });
     let templates: BTreeMap<String, &Value> =
         templates.iter().map(|template| (identity(template), template)).collect();
+
+    let newer = pods.iter().filter(|pod| verify::is_newer(pod)).count();
+    if newer > 0 {
+        outcome.notes.push(format!(
+            "a newer promsidecar injected {newer} of these pods; they are judged as the others"
+        ));
+    }
+
     let client = Client::try_from(receiver.clone())
         .map_err(|error| anyhow!("--query-url {}: cannot be used: {}", args.receiver.url, chain(&error)))?;
     let mut of_templates: BTreeMap<String, Vec<&Value>> = BTreeMap::new();

@@ -5,9 +5,10 @@
 
 use serde_json::{Value, json};
 
-use super::seen::{annotation, container_status, label, list, namespace, text};
+use super::seen::{annotation, container_status, label, list, namespace};
 use crate::admission::offline;
 use crate::admission::sidecar::config_map_name;
+use crate::admission::status::{self, Written};
 use crate::names;
 use crate::template::agent::TemplateId;
 
@@ -27,11 +28,8 @@ pub enum State {
 pub struct Injected {
     /// The template that it came from.
     pub template: TemplateId,
-    /// Hash of the pod-level part that it was made with.
-    pub hash: String,
-    generation: i64,
-    injector: String,
-    mode: String,
+    /// What its status says.
+    written: Written,
     /// Whether a pod that is created now would have the same.
     pub current: Current,
     /// Whether its container is ready.
@@ -49,6 +47,8 @@ pub enum Current {
     No,
     /// Its template gives none any more.
     Gone,
+    /// Only the newer promsidecar that made it can tell.
+    Newer,
     /// It cannot be told: why.
     Unknown(String),
 }
@@ -73,43 +73,59 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> InForce) -> Opt
     let mut containers = list(&spec["initContainers"]).iter().chain(list(&spec["containers"]));
     // A status without our container was copied.
     containers.find(|container| container["name"] == names::CONTAINER)?;
-    let status: Value = serde_json::from_str(annotation(pod, names::STATUS)?).ok()?;
-    let template = TemplateId::parse(text(&status["template"]))?;
-    let current = match in_force(&template, namespace(pod)) {
-        Ok(Some(hash)) if hash == text(&status["hash"]) => Current::Yes,
+    let written = status::read(annotation(pod, names::STATUS)?)?;
+    let current = match in_force(&written.template, namespace(pod)) {
+        Ok(Some(_)) if written.hash.is_empty() => Current::Newer,
+        Ok(Some(hash)) if hash == written.hash => Current::Yes,
         Ok(Some(_)) => Current::No,
         Ok(None) => Current::Gone,
         Err(why) => Current::Unknown(why),
     };
     Some(Injected {
-        hash: text(&status["hash"]).to_owned(),
-        generation: status["generation"].as_i64().unwrap_or_default(),
-        injector: text(&status["injector"]).to_owned(),
-        mode: text(&status["mode"]).to_owned(),
+        template: written.template.clone(),
         current,
         ready: container_status(pod, names::CONTAINER)["ready"] == true,
-        config_map: config_map_name(&template),
-        template,
+        config_map: config_map_name(&written.template),
+        written,
     })
+}
+
+impl Injected {
+    /// Whether a pod that gets the agent with this hash has the same.
+    pub fn has(&self, template: &TemplateId, hash: &str) -> bool {
+        self.template == *template && self.written.hash == hash
+    }
+
+    /// By which newer promsidecar it was injected, if it was.
+    pub fn newer(&self) -> Option<String> {
+        self.written.is_newer().then(|| self.written.newer())
+    }
+
+    fn line(&self) -> String {
+        let Self { template, written, current, ready, .. } = self;
+        let ready = if *ready { "ready" } else { "not ready" };
+        let current = match current {
+            Current::Yes => "up to date".to_owned(),
+            Current::No => "outdated: created again, the pod would get another agent".to_owned(),
+            Current::Gone => "its template is not there any more".to_owned(),
+            Current::Newer => "only that one can tell whether it is up to date".to_owned(),
+            Current::Unknown(why) => format!("cannot tell whether it is up to date, because {why}"),
+        };
+        if let Some(newer) = self.newer() {
+            return format!("injected from {template} by {newer}; {ready}; {current}");
+        }
+        let Written { generation, injector, mode, .. } = written;
+        format!(
+            "injected from {template} ({mode}), generation {generation}, by promsidecar {injector}; {ready}; {current}"
+        )
+    }
 }
 
 impl State {
     /// One line.
     pub fn line(&self) -> String {
         match self {
-            Self::Injected(injected) => {
-                let Injected { template, generation, injector, mode, ready, .. } = injected;
-                let ready = if *ready { "ready" } else { "not ready" };
-                let current = match &injected.current {
-                    Current::Yes => "up to date".to_owned(),
-                    Current::No => "outdated: created again, the pod would get another agent".to_owned(),
-                    Current::Gone => "its template is not there any more".to_owned(),
-                    Current::Unknown(why) => format!("cannot tell whether it is up to date, because {why}"),
-                };
-                format!(
-                    "injected from {template} ({mode}), generation {generation}, by promsidecar {injector}; {ready}; {current}"
-                )
-            }
+            Self::Injected(injected) => injected.line(),
             Self::Skipped(skipped) => format!("not injected: {skipped}"),
             Self::Without => {
                 "has no agent: it did not ask when it was created, or no webhook answered".to_owned()
@@ -123,14 +139,15 @@ impl State {
             Self::Injected(injected) => json!({
                 "injected": true,
                 "template": injected.template.to_string(),
-                "generation": injected.generation,
-                "injector": injected.injector,
-                "mode": injected.mode,
+                "generation": injected.written.generation,
+                "injector": injected.written.injector,
+                "newer": injected.written.is_newer(),
+                "mode": injected.written.mode,
                 "ready": injected.ready,
                 "current": match injected.current {
                     Current::Yes => Some(true),
                     Current::No => Some(false),
-                    Current::Gone | Current::Unknown(_) => None,
+                    Current::Gone | Current::Newer | Current::Unknown(_) => None,
                 },
                 "cannotTell": match &injected.current {
                     Current::Unknown(why) => Some(why),
@@ -145,8 +162,9 @@ impl State {
                     _ => None,
                 };
                 json!({
-                    "injected": false, "template": null, "generation": null, "injector": null, "mode": null,
-                    "ready": null, "current": null, "cannotTell": null, "configMap": null, "skipped": skipped,
+                    "injected": false, "template": null, "generation": null, "injector": null, "newer": null,
+                    "mode": null, "ready": null, "current": null, "cannotTell": null, "configMap": null,
+                    "skipped": skipped,
                 })
             }
         }
@@ -211,6 +229,16 @@ mod tests {
             let told = state.json();
             assert_eq!((told["current"].clone(), told["cannotTell"].clone()), current);
         }
+        // A newer one says its hash in its own way, or as this one does.
+        let later = |hash: &str| {
+            let status = format!(r#"{{"version":2,"template":"a/one","injector":"0.2.0"{hash}}}"#);
+            let pod = pod(&json!({(names::STATUS): status}), "true");
+            state(&pod, |_, _| Ok(Some("h".to_owned()))).line()
+        };
+        let beginning =
+            "injected from a/one by a newer promsidecar (0.2.0, status version 2); ready; ".to_owned();
+        assert_eq!(later(""), beginning.clone() + "only that one can tell whether it is up to date");
+        assert_eq!(later(r#","hash":"h""#), beginning + "up to date");
         let anew = anew(&injected).unwrap();
         assert_eq!(anew["spec"]["initContainers"], json!([]));
         assert_eq!(anew["metadata"]["labels"], json!({}));

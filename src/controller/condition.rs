@@ -52,7 +52,7 @@ pub fn status(
     monitors: &Notes,
     now: Timestamp,
 ) -> Value {
-    let conditions = [reconciled(known, delivered, monitors), available(known)];
+    let conditions = [reconciled(known, delivered, counts, monitors), available(known)];
     json!({
         "paused": known.paused,
         "replicas": counts.all,
@@ -83,7 +83,8 @@ pub fn is_urgent(written: &Value, desired: &Value) -> bool {
 
 /// What the author has to hear of beside the status: reason and note of an Event, unless the status says it already.
 pub fn news(known: &Known, delivered: &Result<(), Undelivered>) -> Option<(&'static str, String)> {
-    let Condition { reason, message, .. } = reconciled(known, delivered, &Notes::default());
+    let Condition { reason, message, .. } =
+        reconciled(known, delivered, Counts::default(), &Notes::default());
     let (event, note) = match reason {
         "Invalid" => {
             let beginning = format!("generation {} is not used: ", known.generation);
@@ -144,9 +145,14 @@ impl Condition {
 }
 
 /// Whether the spec is valid and in force wherever it is used.
-fn reconciled(known: &Known, delivered: &Result<(), Undelivered>, monitors: &Notes) -> Condition {
+fn reconciled(
+    known: &Known,
+    delivered: &Result<(), Undelivered>,
+    counts: Counts,
+    monitors: &Notes,
+) -> Condition {
     let (status, reason, message) = match (&known.violations[..], delivered) {
-        ([], Ok(())) => ("True", "Delivered", notes(known, monitors).join("; ")),
+        ([], Ok(())) => ("True", "Delivered", notes(known, counts, monitors).join("; ")),
         ([], Err(why)) => ("False", why.reason(), why.message().to_owned()),
         (violations, _) => {
             let violations: Vec<_> = violations.iter().map(ToString::to_string).collect();
@@ -178,16 +184,23 @@ fn available(known: &Known) -> Condition {
     Condition { kind: "Available", status, reason, message }
 }
 
+/// Of pods that a newer promsidecar injected.
+const NEWER: &str =
+    "newer: a newer promsidecar injected some of its pods: they run on, and do not count as up to date";
+
 /// What the author of a valid template should know: first what is missing.
-fn notes(known: &Known, monitors: &Notes) -> Vec<String> {
+fn notes(known: &Known, counts: Counts, monitors: &Notes) -> Vec<String> {
     let Some(good) = &known.good else { return Vec::new() };
     let agent = &good.agent;
     let ignored = agent.ignored.iter().map(|field| format!("ignored: {}: {}", field.path, field.why));
     let warnings = agent.config.warnings.iter();
     let warnings = warnings.map(|warning| format!("warning: {}: {}", warning.path, warning.text));
+    // Without their number, which changes with every pod.
+    let newer = (counts.newer > 0).then(|| NEWER.to_owned());
     let rejected = monitors.rejections.iter().flat_map(|rejection| rejection.lines.iter().cloned());
     let remarks = monitors.remarks.iter().cloned();
-    rejected.chain(render::derived_lines(agent)).chain(ignored).chain(warnings).chain(remarks).collect()
+    let derived = render::derived_lines(agent);
+    newer.into_iter().chain(rejected).chain(derived).chain(ignored).chain(warnings).chain(remarks).collect()
 }
 
 fn find<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {

@@ -11,7 +11,7 @@ use crate::names;
 use crate::store::known::{Known, judge};
 use crate::template::Settings;
 
-const COUNTS: Counts = Counts { all: 3, updated: 2, ready: 1, targeted: 1 };
+const COUNTS: Counts = Counts { all: 3, updated: 2, ready: 1, targeted: 1, newer: 0 };
 
 fn now() -> Timestamp {
     "2026-11-25T12:00:00.123Z".parse().unwrap()
@@ -66,6 +66,19 @@ fn a_delivered_template_is_reconciled_and_says_what_it_ignores() {
     assert!(reconciled[2].starts_with("ignored: spec.replicas: "), "{}", reconciled[2]);
     assert!(!reconciled[2].contains("PodMonitor"), "{}", reconciled[2]);
     assert_eq!(available, row("True", "Published", "", 1));
+}
+
+#[test]
+fn pods_of_a_newer_promsidecar_are_told_of_and_their_number_is_not() {
+    let message = |newer| {
+        let status = status(&good(), &Ok(()), Counts { newer, ..COUNTS }, now());
+        assert_eq!(status["conditions"][0]["status"], "True");
+        status["conditions"][0]["message"].as_str().unwrap().to_owned()
+    };
+    let told =
+        "newer: a newer promsidecar injected some of its pods: they run on, and do not count as up to date; ";
+    assert_eq!(message(1), format!("{told}{}", message(0)));
+    assert_eq!(message(2), message(1));
 }
 
 #[test]

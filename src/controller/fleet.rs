@@ -1,6 +1,7 @@
 //! The injected pods, as far as anyone asks: about a hundred bytes each. PURE.
 //!
-//! Input: pods as they come, narrowed. Output: how many a template has, how many are up to date and ready, and where they run.
+//! Input: pods as they come, narrowed. Output: how many a template has, how many are up to date and ready, how many a newer
+//! promsidecar injected, and where they run.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,25 +15,14 @@ pub type PodKey = (String, String);
 /// What is kept of an injected pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Hash of the pod-level part that it was injected with.
+    /// Hash of the pod-level part that it was injected with; empty where only a newer promsidecar can tell.
     pub hash: String,
     /// Whether the agent's container is ready.
     pub ready: bool,
     /// Whether it has a target: see [`has_target`].
     pub targeted: bool,
-}
-
-/// The members of the status annotation that are read.
-#[derive(Debug, Deserialize)]
-struct WrittenStatus {
-    template: String,
-    hash: String,
-}
-
-/// Template and hash of a pod's status annotation; `None` where it is not one of ours.
-pub fn read_status(annotation: &str) -> Option<(TemplateId, String)> {
-    let status: WrittenStatus = serde_json::from_str(annotation).ok()?;
-    Some((TemplateId::parse(&status.template)?, status.hash))
+    /// Whether a newer promsidecar injected it.
+    pub newer: bool,
 }
 
 /// A group of the targets annotation, as far as it is read.
@@ -61,6 +51,8 @@ pub struct Counts {
     pub ready: usize,
     /// Those of them that have a target.
     pub targeted: usize,
+    /// Those that a newer promsidecar injected.
+    pub newer: usize,
 }
 
 /// All injected pods.
@@ -138,13 +130,14 @@ impl Fleet {
                 .count(),
             ready: members.values().filter(|member| member.ready).count(),
             targeted: members.values().filter(|member| member.ready && member.targeted).count(),
+            newer: members.values().filter(|member| member.newer).count(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Fleet, Member, has_target, read_status};
+    use super::{Counts, Fleet, Member, has_target};
     use crate::template::agent::TemplateId;
 
     fn id(name: &str) -> TemplateId {
@@ -154,17 +147,22 @@ mod tests {
     #[test]
     fn pods_are_counted_for_the_template_that_they_have_last() {
         let mut fleet = Fleet::default();
-        let member = |hash: &str, ready| Member { hash: hash.to_owned(), ready, targeted: hash == "old" };
+        let member = |hash: &str, ready| Member {
+            hash: hash.to_owned(),
+            ready,
+            targeted: hash == "old",
+            newer: hash.is_empty(),
+        };
         let pod = |name: &str| ("ns".to_owned(), name.to_owned());
+        let counts = |all, updated, targeted, newer| Counts { all, updated, ready: 2, targeted, newer };
         fleet.insert(pod("1"), id("one"), member("old", true));
         fleet.insert(pod("2"), id("one"), member("new", false));
         fleet.insert(("other".to_owned(), "1".to_owned()), id("one"), member("new", true));
-        let counts = |updated| Counts { all: 3, updated, ready: 2, targeted: 1 };
-        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(2));
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(3, 2, 1, 0));
         // A namespace's monitors make the hash another there.
         let in_ns = |namespace: &str| Some(if namespace == "ns" { "old" } else { "other" });
         assert_eq!(fleet.counts(&id("one"), in_ns).updated, 1);
-        assert_eq!(fleet.counts(&id("one"), |_| None), counts(0));
+        assert_eq!(fleet.counts(&id("one"), |_| None), counts(3, 0, 1, 0));
         assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["ns", "other"]);
         assert_eq!(fleet.templates_in("other").collect::<Vec<_>>(), [&id("one")]);
 
@@ -175,16 +173,13 @@ mod tests {
         assert_eq!(fleet.templates().collect::<Vec<_>>(), [&id("one")]);
         assert_eq!(fleet.counts(&id("two"), |_| Some("new")), Counts::default());
         assert_eq!(fleet.templates_in("ns").collect::<Vec<_>>(), [&id("one")]);
+
+        // Of a newer promsidecar, whose hash is none of ours: it counts, and its namespace is one.
+        fleet.insert(("newer".to_owned(), "1".to_owned()), id("one"), member("", true));
+        assert_eq!(fleet.counts(&id("one"), |_| Some("new")), counts(3, 2, 0, 1));
+        assert_eq!(fleet.namespaces(&id("one")).collect::<Vec<_>>(), ["newer", "ns", "other"]);
     }
 
-    #[test]
-    fn a_status_is_read_where_it_is_one_of_ours() {
-        let status = r#"{"version":1,"template":"a/one","generation":3,"hash":"h","more":{}}"#;
-        assert_eq!(read_status(status), Some((id("one"), "h".to_owned())));
-        for text in ["", "{}", "[]", r#"{"template":"one","hash":"h"}"#, r#"{"template":"a/one"}"#] {
-            assert_eq!(read_status(text), None, "{text}");
-        }
-    }
     #[test]
     fn a_pod_has_a_target_where_one_of_its_groups_has_a_port() {
         let group = |target: &str| format!(r#"{{"targets":["{target}"],"labels":{{"a":"b:1"}}}}"#);

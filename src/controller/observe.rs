@@ -14,11 +14,12 @@ use serde_json::Value;
 
 use super::events::Events;
 use super::events::refused::{self, Refused};
-use super::fleet::{self, Member, PodKey};
+use super::fleet::{Member, PodKey};
 use super::plan::{self, Observed};
 use super::queue::Queue;
 use super::world::World;
 use crate::admission::catalog::Catalog;
+use crate::admission::status;
 use crate::cluster::objects;
 use crate::cluster::watch::{self, Change, Health, follow, follow_optional};
 use crate::monitors::object::Kind;
@@ -319,8 +320,8 @@ fn found_pod(pod: &Pod) -> (PodKey, FoundPod) {
         return (key, FoundPod::Refused(Box::new(refused)));
     }
     let injected = pod.labels().get(names::INJECTED).is_some_and(|injected| injected == "true");
-    let status = pod.annotations().get(names::STATUS).filter(|_| injected);
-    let Some((id, hash)) = status.and_then(|status| fleet::read_status(status)) else {
+    let written = pod.annotations().get(names::STATUS).filter(|_| injected);
+    let Some(written) = written.and_then(|written| status::read(written)) else {
         return (key, FoundPod::Other);
     };
     let status = pod.status.as_ref();
@@ -336,7 +337,8 @@ fn found_pod(pod: &Pod) -> (PodKey, FoundPod) {
         return (key, FoundPod::Other);
     }
     let targeted = pod.annotations().get(names::TARGETS).is_none_or(|targets| fleet::has_target(targets));
-    (key, FoundPod::Member(id, Member { hash, ready, targeted }))
+    let newer = written.is_newer();
+    (key, FoundPod::Member(written.template, Member { hash: written.hash, ready, targeted, newer }))
 }
 
 fn pods_changed(world: &mut World, events: &Events, change: Change<(PodKey, FoundPod)>) -> Concerned {

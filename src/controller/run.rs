@@ -22,6 +22,7 @@ use crate::admission::Policy;
 use crate::cluster::client;
 use crate::metrics::controller::Metrics;
 use crate::monitors::object::Kind;
+use crate::release;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::template::Settings;
 use crate::webhook::run::bind;
@@ -80,7 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let serve = server::serve_admin(listener, Arc::new(status), shutdown.clone());
     supervisor.spawn("serving the admin port", serve);
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = release::PROGRAM,
         %admin,
         identity,
         namespace = config.own_namespace,

@@ -293,6 +293,7 @@ impl World {
             updated: sum.updated + counts.updated,
             ready: sum.ready + counts.ready,
             targeted: sum.targeted + counts.targeted,
+            newer: sum.newer + counts.newer,
         })
     }
 

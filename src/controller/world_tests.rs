@@ -116,7 +116,7 @@ fn a_template_is_delivered_to_its_own_namespace_to_those_that_ask_and_to_those_o
         ids(&[("a", "one")])
     );
     namespace(&mut world, "c", None);
-    let member = Member { hash: "h".to_owned(), ready: true, targeted: true };
+    let member = Member { hash: "h".to_owned(), ready: true, targeted: true, newer: false };
     let pod = ("c".to_owned(), "web".to_owned());
     assert_eq!(world.pod_applied(pod.clone(), one.clone(), member), ids(&[("a", "one")]));
     assert_eq!(created(&world.work(&one, now())), ["a", "b", "c"].into());
@@ -145,7 +145,7 @@ fn a_pod_that_claims_a_template_that_its_namespace_may_not_use_brings_nothing_th
     let mut private = permitted.clone();
     private["metadata"]["annotations"][names::ALLOWED_NAMESPACES] = json!("b");
     world.template_applied(&private).unwrap();
-    let member = Member { hash: "h".to_owned(), ready: true, targeted: true };
+    let member = Member { hash: "h".to_owned(), ready: true, targeted: true, newer: false };
     world.pod_applied(("c".to_owned(), "web".to_owned()), one.clone(), member);
     assert_eq!(created(&world.work(&one, now())), ["a"].into());
 
@@ -164,7 +164,7 @@ fn a_pod_that_claims_a_template_that_its_namespace_may_not_use_brings_nothing_th
 fn a_pod_that_differs_in_nothing_that_counts_brings_no_work() {
     let (mut world, one) = (with_template(), id("a", "one"));
     let mut told = |ready, hash: &str| {
-        let member = Member { hash: hash.to_owned(), ready, targeted: true };
+        let member = Member { hash: hash.to_owned(), ready, targeted: true, newer: false };
         world.pod_applied(("a".to_owned(), "web".to_owned()), one.clone(), member)
     };
     let concerned = ids(&[("a", "one")]);
@@ -214,7 +214,7 @@ fn a_template_that_is_gone_or_released_leaves_its_pods_what_they_have() {
     released["metadata"]["annotations"] = json!({});
     for deleted in [true, false] {
         let mut world = with_template();
-        let member = Member { hash: "h".to_owned(), ready: true, targeted: true };
+        let member = Member { hash: "h".to_owned(), ready: true, targeted: true, newer: false };
         world.pod_applied(("a".to_owned(), "web".to_owned()), one.clone(), member);
         done(&mut world, &one);
         let concerned =
@@ -261,7 +261,7 @@ fn a_status_is_written_once_and_counts_alone_are_not_urgent() {
     assert_eq!(world.status(&one, &Ok(()), now()), None);
     let hash = world.known(&one).unwrap().entry.sidecar.as_ref().unwrap().hash.clone();
     for (name, hash) in [("1", hash.as_str()), ("2", "old")] {
-        let member = Member { hash: hash.to_owned(), ready: true, targeted: true };
+        let member = Member { hash: hash.to_owned(), ready: true, targeted: true, newer: false };
         world.pod_applied(("a".to_owned(), name.to_owned()), one.clone(), member);
     }
     let (status, urgent) = world.status(&one, &Ok(()), now()).unwrap();

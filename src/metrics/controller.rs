@@ -129,8 +129,8 @@ impl Default for Metrics {
         registry.register("templates", "Templates by state", metrics.templates.clone());
         registry.register(
             "injected_pods",
-            "Injected pods: all, those with the present version of their template, those whose agent is ready, and those of \
-             them that have a target",
+            "Injected pods: all, those with the present version of their template, those whose agent is ready, those of them \
+             that have a target, and those that a newer promsidecar injected",
             metrics.fleet.clone(),
         );
         registry.register_with_unit(
@@ -178,6 +178,7 @@ impl Metrics {
             ("updated", pods.updated),
             ("ready", pods.ready),
             ("targeted", pods.targeted),
+            ("newer", pods.newer),
         ];
         for (state, count) in states {
             let gauge = self.fleet.get_or_create_owned(&FleetLabels { state });
@@ -229,7 +230,7 @@ mod tests {
         metrics.certificates.problems(&BTreeMap::from([(Problem::SecretNotOurs, String::new())]));
         metrics.certificates.ends(Timestamp::from_second(1_900_000_000).ok(), None);
         metrics.told(Told::Dropped, 2);
-        let counts = Counts { all: 4, updated: 3, ready: 2, targeted: 1 };
+        let counts = Counts { all: 4, updated: 3, ready: 2, targeted: 1, newer: 0 };
         let text =
             metrics.encode(true, &Catalog::default(), counts, &[("templates", Duration::ZERO)]).unwrap();
         for line in [
@@ -246,6 +247,7 @@ mod tests {
             "promsidecar_injected_pods{state=\"updated\"} 3",
             "promsidecar_injected_pods{state=\"ready\"} 2",
             "promsidecar_injected_pods{state=\"targeted\"} 1",
+            "promsidecar_injected_pods{state=\"newer\"} 0",
             "promsidecar_source_staleness_seconds{source=\"templates\"} 0.0",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"authority\"} 1900000000",
             "promsidecar_managed_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 0",

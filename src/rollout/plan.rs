@@ -67,6 +67,8 @@ pub struct Owner {
     pub pods: usize,
     /// Those whose agent is not the one that they would get now.
     pub outdated: usize,
+    /// Those of them that a newer promsidecar injected.
+    pub newer: usize,
     /// Those without an agent that would get one now.
     pub without: usize,
     /// The template that a new pod's agent is made from, and the hash of its pod-level part.
@@ -173,21 +175,23 @@ fn root(pod: &Value, between: &BTreeMap<Id, &Value>, owners: &BTreeMap<Id, &Valu
 
 fn judge(cluster: Cluster<'_>, id: Id, object: Option<&Value>, pods: &[&Value]) -> Option<Owner> {
     // Where its template cannot be seen, its pods show it.
-    let created = object.and_then(workload::pod).or_else(|| anew(pods.first()?).ok())?;
-    let (now, mut doubt) = now(cluster, &id.namespace, &created);
-    let (mut outdated, mut without, mut templates) = (0, 0, BTreeSet::new());
+    let created = object.and_then(workload::pod).or_else(|| anew(pods.first()?).ok());
+    let (now, mut doubt) =
+        created.map_or((Now::Unknown, None), |created| now(cluster, &id.namespace, &created));
+    let (mut outdated, mut newer, mut without, mut templates) = (0, 0, 0, BTreeSet::new());
     for pod in pods {
         let in_force =
             |template: &TemplateId, place: &str| cluster.gaps.hash(cluster.inventory, template, place);
         match (state(pod, in_force), &now) {
             (State::Injected(injected), now) => {
                 let is_current = match now {
-                    Now::Agent(template, hash) => injected.template == *template && injected.hash == *hash,
+                    Now::Agent(template, hash) => injected.has(template, hash),
                     // Its manifest has an agent, which the webhook leaves as it is.
                     Now::Manifest => injected.current != Current::No,
-                    Now::Nothing(_) => false,
+                    Now::Nothing(_) | Now::Unknown => false,
                 };
                 outdated += usize::from(!is_current);
+                newer += usize::from(!is_current && injected.newer().is_some());
                 if let Current::Unknown(why) = injected.current {
                     doubt.get_or_insert(why);
                 }
@@ -202,7 +206,16 @@ fn judge(cluster: Cluster<'_>, id: Id, object: Option<&Value>, pods: &[&Value]) 
     let asks = !templates.is_empty() || matches!(now, Now::Agent(..));
     if let Some(why) = doubt.or(hidden).filter(|_| asks) {
         let action = Action::CannotTell(why);
-        return Some(Owner { id, pods: pods.len(), outdated: 0, without: 0, now: None, templates, action });
+        return Some(Owner {
+            id,
+            pods: pods.len(),
+            outdated: 0,
+            newer: 0,
+            without: 0,
+            now: None,
+            templates,
+            action,
+        });
     }
     if outdated + without == 0 {
         return None;
@@ -212,7 +225,7 @@ fn judge(cluster: Cluster<'_>, id: Id, object: Option<&Value>, pods: &[&Value]) 
         Now::Agent(template, hash) => Some((template, hash)),
         _ => None,
     };
-    Some(Owner { id, pods: pods.len(), outdated, without, now, templates, action })
+    Some(Owner { id, pods: pods.len(), outdated, newer, without, now, templates, action })
 }
 
 /// What a pod gets that is created now.
@@ -223,6 +236,8 @@ enum Now {
     Manifest,
     /// None: why.
     Nothing(String),
+    /// What a newer promsidecar could tell.
+    Unknown,
 }
 
 /// The same, and why it cannot be told, if it cannot.
@@ -259,7 +274,7 @@ fn action(id: &Id, object: Option<&Value>, now: &Now) -> Action {
                 "the agent is in its manifest: make that anew by promsidecar inject".to_owned(),
             );
         }
-        Now::Agent(..) => {}
+        Now::Agent(..) | Now::Unknown => {}
     }
     let kind = id.kind.as_str();
     let by_hand = |why: &str| Action::ByHand(why.to_owned());

@@ -288,3 +288,43 @@ fn of_owners_whose_pods_rest_on_what_may_not_be_seen_nothing_is_told() {
         [format!("ReplicaSet/set {}", cannot("replicasets")), "StatefulSet/new 1 0 1 restart".to_owned()]
     );
 }
+
+#[test]
+fn pods_of_a_newer_promsidecar_are_outdated_and_counted_and_no_owner_of_them_is_lost() {
+    let inventory = inventory();
+    let current = hash(&inventory);
+    let newer = |name: &str, by: &[(&str, &str)], hash: &str| {
+        let mut pod = pod(name, by, Some(&current));
+        let status = format!(r#"{{"version":2,"template":"a/one","injector":"0.2.0"{hash}}}"#);
+        pod["metadata"]["annotations"][names::STATUS] = json!(status);
+        pod
+    };
+    let pods = [
+        newer("bare", &[], ""),
+        newer("once-x", &[("Job", "once")], ""),
+        newer("web-1", &[("Deployment", "web")], ""),
+        pod("web-2", &[("Deployment", "web")], Some("old")),
+        // It says that it has the same agent.
+        newer("db-0", &[("StatefulSet", "db")], &format!(r#","hash":"{current}""#)),
+    ];
+    let none = json!({});
+    let owners = [owner("Deployment", "web", &none), owner("StatefulSet", "db", &none)];
+    let expected = [
+        "Deployment/web 2 2 0 restart",
+        "Job/once 1 1 0 comes with its next run",
+        "Pod/bare 1 1 0 by hand: nothing creates it again: delete it, and create it anew",
+    ];
+    assert_eq!(lines(&inventory, &pods, &owners, &[]), expected);
+    let (policy, hidden, gaps) = (Policy::default(), BTreeMap::new(), Gaps::default());
+    let cluster = Cluster {
+        pods: &pods,
+        owners: &owners,
+        between: &[],
+        hidden: &hidden,
+        inventory: &inventory,
+        gaps: &gaps,
+        policy: &policy,
+    };
+    let counts: Vec<_> = plan(cluster).iter().map(|owner| owner.newer).collect();
+    assert_eq!(counts, [1, 1, 1]);
+}

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::admission::sidecar::hex;
 use crate::names;
+use crate::release;
 use crate::template::agent::TemplateId;
 
 /// Name of the ConfigMap in our own namespace: `promsidecar-last-good-<32 hexadecimal digits of the SHA-256 of
@@ -18,7 +19,7 @@ pub fn name(id: &TemplateId) -> String {
 
 /// The ConfigMap that keeps an object.
 pub fn keep(id: &TemplateId, object: &Value, own_namespace: &str) -> Value {
-    json!({
+    let mut kept = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
@@ -28,7 +29,9 @@ pub fn keep(id: &TemplateId, object: &Value, own_namespace: &str) -> Value {
             "annotations": {(names::TEMPLATE): id.to_string()},
         },
         "data": {(names::LAST_GOOD_KEY): object.to_string()},
-    })
+    });
+    release::extend(&mut kept, str::to_owned);
+    kept
 }
 
 /// The object that a content keeps; the error says why there is none.

@@ -9,6 +9,7 @@ use super::agent::Agent;
 use super::prometheus::{Config, Global, Relabel, RemoteWrite, ScrapeConfig};
 use crate::monitors::selection::Selection;
 use crate::names;
+use crate::release;
 
 mod digits;
 pub(crate) mod identity;
@@ -47,7 +48,9 @@ fn with_identity(write: &RemoteWrite, identity: &[Relabel]) -> RemoteWrite {
 
 /// The text of the configuration.
 pub fn render(agent: &Agent, namespace: &str, monitors: &Selection) -> String {
-    to_yaml(&config(agent, namespace, monitors))
+    let mut text = to_yaml(&config(agent, namespace, monitors));
+    text.insert_str(0, release::CONFIGURATION_HEAD);
+    text
 }
 
 /// Bytes of jobs in the text of a configuration.

@@ -26,6 +26,7 @@ use crate::cluster::watch::Health;
 use crate::cluster::{client, native};
 use crate::metrics::Metrics;
 use crate::monitors::object::Kind;
+use crate::release;
 use crate::shutdown::{Phase, Shutdown, Signals, Supervisor};
 use crate::store::Store;
 use crate::store::cluster::ClusterStore;
@@ -68,7 +69,7 @@ pub async fn run(config: Config) -> anyhow::Result<bool> {
     let serve = server::serve(listeners, core, status, limits, config.drain_time);
     supervisor.spawn("serving", serve);
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = release::PROGRAM,
         listen = %webhook,
         admin = %admin,
         templates = %config.templates,

@@ -22,7 +22,12 @@ pub(crate) fn webhook(templates: &Path, flags: &[&str]) -> Command {
 
 /// `promsidecar` with these arguments.
 pub(crate) fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_promsidecar"));
+    program_by(Path::new(env!("CARGO_BIN_EXE_promsidecar")), arguments)
+}
+
+/// Another program with these arguments.
+pub(crate) fn program_by(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PROMSIDECAR_"))
     {
@@ -49,9 +54,10 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String) {
 }
 
 /// What the servers log once they serve.
-const STARTED: [&str; 2] = ["promsidecar webhook started", "promsidecar run started"];
+const STARTED: [&str; 3] =
+    ["promsidecar webhook started", "promsidecar controller started", "promsidecar run started"];
 
-/// A running webhook; killed when the test ends, however it ends.
+/// A running webhook or controller; killed when the test ends, however it ends.
 pub(crate) struct Program {
     child: Child,
     log: Receiver<String>,
@@ -78,8 +84,10 @@ impl Program {
         loop {
             let line = program.next_line("that it has started");
             if STARTED.iter().any(|started| line["message"] == *started) {
-                let address = |key: &str| line[key].as_str().unwrap().parse().unwrap();
-                (program.webhook, program.admin) = (address("listen"), address("admin"));
+                let address = |key: &str| line[key].as_str().map(|address| address.parse().unwrap());
+                // A controller has no other port.
+                program.webhook = address("listen").unwrap_or(nowhere);
+                program.admin = address("admin").unwrap();
                 program.unread = before;
                 return program;
             }

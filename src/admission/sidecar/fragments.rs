@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{SUPERVISOR, config_map_name};
 use crate::admission::fragment::{Fragment, Hole};
 use crate::names;
+use crate::release;
 use crate::template::agent::{Agent, FileReference, FileSource, SecretEnv};
 use crate::template::quantity::Quantity;
 use crate::template::version::reload_args;
@@ -69,7 +70,7 @@ fn args(agent: &Agent, out: &mut Fragment) {
 /// Small segments, truncated often: a pod's log is small, and churned series stay in memory until a truncation.
 const STORAGE_ARGS: [&str; 3] = [
     "--storage.agent.wal-segment-size=10MB",
-    "--storage.agent.wal-truncate-frequency=5m",
+    release::WAL_TRUNCATION,
     "--storage.agent.retention.max-time=1h",
 ];
 

@@ -150,7 +150,7 @@ fn tell(found: &Found, place: &str, format: Format, out: &mut impl Write) -> any
     let created = if is_pod { anew(object) } else { workload::pod(object).ok_or_else(String::new) };
     let mut notes = notes.clone();
     let created = created.unwrap_or_else(|why| {
-        notes.push(why);
+        notes.push(format!("what follows is of the pod with the agent that it has: {why}"));
         object.clone()
     });
     let bytes = serde_json::to_vec(&created)?;

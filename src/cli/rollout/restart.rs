@@ -177,6 +177,10 @@ impl<'a> Restart<'a> {
             State::Injected(found) if found.template == *template && found.current == Current::Yes => {
                 return Ok(Trial::Good);
             }
+            State::Injected(found) if found.newer().is_some() => format!(
+                "a pod of it would be injected by {}: use the program of that version",
+                found.newer().unwrap_or_default()
+            ),
             State::Injected(_) => format!(
                 "a pod of it would not get the agent of {template} as it is now: the webhook has another version of it, other \
                  flags, or is of another version than this command; see promsidecar check"

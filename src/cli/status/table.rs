@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::admission::status;
 use crate::cluster::seen::{Forbidden, annotation, label, list, name, namespace, text};
-use crate::controller::fleet::read_status;
 use crate::names;
 use crate::template::agent::TemplateId;
 
@@ -46,8 +46,16 @@ pub(super) struct Row {
     pub(super) available: Option<Condition>,
     /// Pods of all namespaces, those that are up to date, those whose agent is ready.
     pub(super) counts: Option<[u64; 3]>,
-    /// Namespaces of its pods, of those that are looked at.
+    /// Its pods, of those that are looked at.
+    pub(super) pods: Pods,
+}
+
+/// What is seen of the pods of a template.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Pods {
     pub(super) namespaces: BTreeSet<String>,
+    /// How many a newer promsidecar injected.
+    pub(super) newer: usize,
 }
 
 /// One condition.
@@ -63,15 +71,16 @@ pub(super) struct Condition {
 impl Status {
     /// What was seen, as far as it is claimed by `controller_id`.
     pub(super) fn of(seen: &Seen, controller_id: &str) -> Self {
-        let mut places: BTreeMap<TemplateId, BTreeSet<String>> = BTreeMap::new();
+        let mut pods: BTreeMap<TemplateId, Pods> = BTreeMap::new();
         let mut skipped = BTreeMap::new();
         for pod in &seen.pods {
             let place = namespace(pod).to_owned();
             match label(pod, names::INJECTED) {
                 Some("true") => {
-                    let status = annotation(pod, names::STATUS).and_then(read_status);
-                    if let Some((template, _)) = status {
-                        places.entry(template).or_default().insert(place);
+                    if let Some(written) = annotation(pod, names::STATUS).and_then(status::read) {
+                        let pods: &mut Pods = pods.entry(written.template.clone()).or_default();
+                        pods.namespaces.insert(place);
+                        pods.newer += usize::from(written.is_newer());
                     }
                 }
                 Some(_) => {
@@ -84,16 +93,16 @@ impl Status {
         }
         let claimed = |object: &&Value| annotation(object, names::CONTROLLER_ID) == Some(controller_id);
         let mut templates: Vec<Row> =
-            seen.templates.iter().filter(claimed).map(|object| row(object, &mut places)).collect();
+            seen.templates.iter().filter(claimed).map(|object| row(object, &mut pods)).collect();
         // Pods outlive their templates.
-        templates.extend(places.into_iter().map(|(id, namespaces)| Row {
+        templates.extend(pods.into_iter().map(|(id, pods)| Row {
             hidden: seen.hidden.get(&id.namespace).or_else(|| seen.hidden.get("")).cloned(),
             id,
             generation: 0,
             reconciled: None,
             available: None,
             counts: None,
-            namespaces,
+            pods,
         }));
         templates.sort_by(|a, b| a.id.cmp(&b.id));
         Self { templates, skipped, notes: seen.notes.clone() }
@@ -124,7 +133,8 @@ impl Status {
                 "reconciled": condition(&row.reconciled),
                 "available": condition(&row.available),
                 "pods": counts,
-                "namespaces": row.namespaces,
+                "newer": row.pods.newer,
+                "namespaces": row.pods.namespaces,
             })
         });
         let skipped = self.skipped.iter().map(
@@ -138,7 +148,7 @@ impl Status {
     }
 }
 
-fn row(object: &Value, places: &mut BTreeMap<TemplateId, BTreeSet<String>>) -> Row {
+fn row(object: &Value, pods: &mut BTreeMap<TemplateId, Pods>) -> Row {
     let id = TemplateId { namespace: namespace(object).to_owned(), name: name(object).to_owned() };
     let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
     let status = &object["status"];
@@ -157,7 +167,7 @@ fn row(object: &Value, places: &mut BTreeMap<TemplateId, BTreeSet<String>>) -> R
         reconciled: condition("Reconciled"),
         available: condition("Available"),
         counts: counts.map(|((all, updated), ready)| [all, updated, ready]),
-        namespaces: places.remove(&id).unwrap_or_default(),
+        pods: pods.remove(&id).unwrap_or_default(),
         id,
         generation,
         hidden: None,
@@ -179,9 +189,9 @@ impl Row {
         };
         let count =
             |index: usize| self.counts.map_or_else(|| "-".to_owned(), |counts| counts[index].to_string());
-        let namespaces = match self.namespaces.len() {
+        let namespaces = match self.pods.namespaces.len() {
             0 => "-".to_owned(),
-            1..=3 => self.namespaces.iter().cloned().collect::<Vec<_>>().join(","),
+            1..=3 => self.pods.namespaces.iter().cloned().collect::<Vec<_>>().join(","),
             many => many.to_string(),
         };
         [
@@ -224,8 +234,15 @@ impl Row {
                 self.id
             ));
         }
-        if wide && self.namespaces.len() > 3 {
-            let all = self.namespaces.iter().cloned().collect::<Vec<_>>().join(", ");
+        match self.pods.newer {
+            0 => {}
+            newer => remarks.push(format!(
+                "{}: a newer promsidecar injected {newer} of its pods: only that one can tell whether they are up to date",
+                self.id
+            )),
+        }
+        if wide && self.pods.namespaces.len() > 3 {
+            let all = self.pods.namespaces.iter().cloned().collect::<Vec<_>>().join(", ");
             remarks.push(format!("{}: its pods run in {all}", self.id));
         }
         remarks
@@ -234,8 +251,8 @@ impl Row {
 
 /// Templates of other namespaces that pods use, which a list of one namespace does not have: namespace and name.
 pub(super) fn elsewhere(seen: &Seen, place: Option<&str>) -> BTreeSet<(String, String)> {
-    let used = seen.pods.iter().filter_map(|pod| read_status(annotation(pod, names::STATUS)?));
-    let ids = used.map(|(template, _)| (template.namespace, template.name));
+    let used = seen.pods.iter().filter_map(|pod| status::read(annotation(pod, names::STATUS)?));
+    let ids = used.map(|written| (written.template.namespace, written.template.name));
     ids.filter(|(namespace, _)| place.is_some_and(|place| place != namespace)).collect()
 }
 
@@ -271,7 +288,8 @@ mod tests {
             "conditions": [condition("Reconciled", "True", 2, "derived: x"), condition("Available", "True", 1, "")],
         });
         let bad = json!({"conditions": [condition("Reconciled", "False", 2, "spec.version: no")]});
-        let of = |template: &str| format!(r#"{{"template":"a/{template}","hash":"h"}}"#);
+        let of = |template: &str| format!(r#"{{"version":1,"template":"a/{template}","hash":"h"}}"#);
+        let newer = r#"{"version":2,"template":"a/one"}"#;
         Seen {
             templates: vec![
                 template("two", &bad),
@@ -282,6 +300,7 @@ mod tests {
                 pod("b", "true", names::STATUS, &of("one")),
                 pod("a", "true", names::STATUS, &of("one")),
                 pod("b", "true", names::STATUS, &of("gone")),
+                pod("b", "true", names::STATUS, newer),
                 pod("b", "false", names::SKIPPED, "template-not-found: no x"),
             ],
             ..Seen::default()
@@ -299,11 +318,12 @@ mod tests {
         let wrong = [
             "a/gone: its pods run, and it is not there",
             "a/one: no controller has looked at it since its last edit: see promsidecar check",
+            "a/one: a newer promsidecar injected 1 of its pods: only that one can tell whether they are up to date",
             "a/two: Reconciled is False: Because: spec.version: no",
         ];
         assert_eq!(remarks(false), wrong);
         let derived = "a/one: Reconciled is True: Because: derived: x";
-        assert_eq!(remarks(true), [wrong[0], derived, wrong[1], wrong[2]]);
+        assert_eq!(remarks(true), [wrong[0], derived, wrong[1], wrong[2], wrong[3]]);
         for (namespace, expected) in [
             ("", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
             ("a", "a/gone: its pods run; cannot tell how it is, because you may not list templates"),
@@ -332,6 +352,7 @@ mod tests {
     fn programs_read_the_same() {
         let status = Status::of(&seen(), "promsidecar").json();
         assert_eq!(status["templates"][1]["pods"], json!({"all": 3, "updated": 2, "ready": 1}));
+        assert_eq!(status["templates"][1]["newer"], json!(1));
         assert_eq!(status["templates"][1]["available"]["current"], json!(false));
         assert_eq!(status["skipped"], json!([{"namespace": "b", "reason": "template-not-found", "pods": 1}]));
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::events::event::{Event, Regarding, Sameness};
 use crate::names;
+use crate::release;
 
 /// Type of the Secret.
 const TYPE: &str = "kubernetes.io/tls";
@@ -165,7 +166,7 @@ pub fn object(namespace: &str, name: &str, content: &Content, over: Option<&Stor
         metadata["resourceVersion"] = json!(stored.resource_version);
     }
     let encoded = |text: &str| STANDARD.encode_to_string(text);
-    json!({
+    let mut secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
@@ -177,7 +178,9 @@ pub fn object(namespace: &str, name: &str, content: &Content, over: Option<&Stor
             (CERTIFICATE): encoded(&content.certificate),
             (KEY): encoded(&content.key),
         },
-    })
+    });
+    release::extend(&mut secret, encoded);
+    secret
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Input: a control plane. Output: the running program with its admin port; templates and namespaces for it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::monitors::any::AnyMonitor;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use super::ControlPlane;
 use super::definitions::agents;
 use super::https::{get, until};
-use super::injector::start;
+use super::injector::{start_by, this_program};
 use super::leash::Leash;
 
 /// Where the Lease is, and what is kept.
@@ -39,25 +40,35 @@ pub(crate) struct Controller {
 
 impl Controller {
     /// One that reaches the API server by this kubeconfig.
-    pub(crate) fn start(kubeconfig: &std::path::Path, more: &[&str]) -> Self {
+    pub(crate) fn start(kubeconfig: &Path, more: &[&str]) -> Self {
+        Self::start_by(this_program(), kubeconfig, more)
+    }
+
+    /// The same of another program.
+    pub(crate) fn start_by(program: &Path, kubeconfig: &Path, more: &[&str]) -> Self {
         let mut arguments = vec![
             "controller".to_owned(),
             "--admin-listen=127.0.0.1:0".to_owned(),
             format!("--kubeconfig={}", kubeconfig.display()),
         ];
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-        let (process, started) = start(&arguments, "promsidecar controller started");
+        let (process, started) = start_by(program, &arguments, "promsidecar controller started");
         Self { _process: process, admin: started["admin"].as_str().unwrap().parse().unwrap() }
     }
 
     /// The same, once it leads and knows everything.
-    pub(crate) async fn leading(kubeconfig: &std::path::Path, more: &[&str]) -> Self {
+    pub(crate) async fn leading(kubeconfig: &Path, more: &[&str]) -> Self {
         let controller = Self::start(kubeconfig, more);
+        controller.leads().await;
+        controller
+    }
+
+    /// Waits until it leads and knows everything.
+    pub(crate) async fn leads(&self) {
         until("the controller leads", || async {
-            controller.is_ready().await && controller.metric("promsidecar_leader").await == 1
+            self.is_ready().await && self.metric("promsidecar_leader").await == 1
         })
         .await;
-        controller
     }
 
     pub(crate) async fn is_ready(&self) -> bool {

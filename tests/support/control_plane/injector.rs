@@ -44,6 +44,11 @@ impl Program {
 
     /// With a flag that says where templates come from; its certificate is left in the directory.
     pub(crate) fn start_with(directory: &Path, source: &str) -> Self {
+        Self::start_by(this_program(), directory, source)
+    }
+
+    /// The same of another program.
+    pub(crate) fn start_by(program: &Path, directory: &Path, source: &str) -> Self {
         let ca = directory.join("ca.crt");
         let arguments = [
             "webhook".to_owned(),
@@ -52,7 +57,7 @@ impl Program {
             source.to_owned(),
             format!("--ca-out={}", ca.display()),
         ];
-        let (process, started) = start(&arguments, "promsidecar webhook started");
+        let (process, started) = start_by(program, &arguments, "promsidecar webhook started");
         let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
         let ca = fs::read_to_string(ca).unwrap();
         Self { _process: process, listen: address("listen"), admin: address("admin"), ca }
@@ -107,27 +112,53 @@ impl Program {
 
     /// A webhook that keeps every call and hands it to this program.
     fn recorder(&self) -> Hook {
-        let (address, ca) = (self.listen, self.ca.clone());
-        let client: Arc<Mutex<Option<Client>>> = Arc::default();
+        let line = self.line();
         Hook::start(move |path: String, body: Bytes| {
-            let (ca, client) = (ca.clone(), Arc::clone(&client));
-            async move {
-                let mut client = client.lock().await;
-                if client.is_none() {
-                    *client = Some(Client::new(tls(address, "127.0.0.1", &ca).await.unwrap()).await);
-                }
-                let client = client.as_mut().expect("it was just made");
-                let response = client.send("POST", &path, &["content-type: application/json"], &body).await;
-                (response.status().as_u16(), response.body().to_vec())
-            }
+            let line = line.clone();
+            async move { line.pass_on(&path, &body).await }
         })
     }
+
+    /// A way to it for calls.
+    pub(crate) fn line(&self) -> Line {
+        Line { address: self.listen, ca: self.ca.clone(), client: Arc::default() }
+    }
+}
+
+/// A kept connection to a webhook.
+#[derive(Clone)]
+pub(crate) struct Line {
+    address: SocketAddr,
+    ca: String,
+    client: Arc<Mutex<Option<Client>>>,
+}
+
+impl Line {
+    /// Passes a call on; gives status and body of the answer.
+    pub(crate) async fn pass_on(&self, path: &str, body: &Bytes) -> (u16, Vec<u8>) {
+        let mut client = self.client.lock().await;
+        if client.is_none() {
+            *client = Some(Client::new(tls(self.address, "127.0.0.1", &self.ca).await.unwrap()).await);
+        }
+        let client = client.as_mut().expect("it was just made");
+        let response = client.send("POST", path, &["content-type: application/json"], body).await;
+        (response.status().as_u16(), response.body().to_vec())
+    }
+}
+
+/// The program under test.
+pub(crate) fn this_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_promsidecar"))
 }
 
 /// Starts the program; gives it with the entry of its log that says that it has started.
 pub(crate) fn start(arguments: &[String], message: &str) -> (Leash, Value) {
-    let path = Path::new(env!("CARGO_BIN_EXE_promsidecar"));
-    let mut process = Leash::program(path, arguments, (Stdio::null(), Stdio::piped()));
+    start_by(this_program(), arguments, message)
+}
+
+/// The same of another program.
+pub(crate) fn start_by(program: &Path, arguments: &[String], message: &str) -> (Leash, Value) {
+    let mut process = Leash::program(program, arguments, (Stdio::null(), Stdio::piped()));
     let mut log = BufReader::new(process.stderr()).lines().map(Result::unwrap);
     let mut before = Vec::new();
     let started = log.by_ref().find_map(|line| {
