@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::events::Events;
 use super::events::refused::{self, Refused};
-use super::fleet::{Member, PodKey};
+use super::fleet::{Member, PodKey, has_target};
 use super::plan::{self, Observed};
 use super::queue::Queue;
 use super::world::World;
@@ -336,7 +336,7 @@ fn found_pod(pod: &Pod) -> (PodKey, FoundPod) {
     if ended {
         return (key, FoundPod::Other);
     }
-    let targeted = pod.annotations().get(names::TARGETS).is_none_or(|targets| fleet::has_target(targets));
+    let targeted = pod.annotations().get(names::TARGETS).is_none_or(|targets| has_target(targets));
     let newer = written.is_newer();
     (key, FoundPod::Member(written.template, Member { hash: written.hash, ready, targeted, newer }))
 }
