@@ -6,7 +6,7 @@
 //! A bundle is written where it would not let the API server accept what we serve or are about to, or where it is ours and out
 //! of date. One of somebody else's that holds our authorities is enough, and stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use base64_simd::STANDARD;
@@ -145,6 +145,29 @@ impl Registration {
         (&self.uid, self.generation)
     }
 
+    /// The bundles that are ours, as we wrote them.
+    pub fn ours(&self) -> impl Iterator<Item = Vec<Der>> {
+        let ours = self.entries.iter().filter(|entry| entry.is_ours());
+        ours.filter_map(|entry| x509::certificates(&entry.bundle).ok())
+    }
+
+    /// The entries whose bundle is somebody else's, holds what we need, and trusts others than `authorities` as well; and who
+    /// wrote it.
+    pub fn beyond(&self, authorities: &[Der], needed: &[Der]) -> BTreeMap<&str, BTreeSet<String>> {
+        let beyond = |entry: &&Entry| {
+            let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
+            !entry.is_ours()
+                && needed.iter().all(|authority| trusted.contains(authority))
+                && trusted.iter().any(|der| x509::is_authority(der) && !authorities.contains(der))
+        };
+        self.entries.iter().filter(beyond).map(|entry| (&*entry.name, entry.wrote())).collect()
+    }
+
+    /// Whether a bundle of ours does not trust this authority.
+    pub fn is_unpublished(&self, authority: &Der) -> bool {
+        self.ours().any(|bundle| !bundle.contains(authority))
+    }
+
     /// The entries that do not trust all of these authorities.
     pub fn lacking(&self, authorities: &[Der]) -> Vec<&str> {
         let lacks = |entry: &&Entry| {
@@ -154,20 +177,20 @@ impl Registration {
         self.entries.iter().filter(lacks).map(|entry| &*entry.name).collect()
     }
 
-    /// What has to be done so that the API server trusts `authorities`; of these, the first `needed` sign what is served, or are
-    /// about to. While there is none nothing is done.
-    pub fn publish(&self, authorities: &[Der], needed: usize) -> Publication {
-        let needed = authorities.get(..needed).unwrap_or_default();
+    /// What has to be done so that the API server trusts `authorities`, in this order; of these, the `needed` sign what is served,
+    /// or are about to. While there is none nothing is done.
+    pub fn publish(&self, authorities: &[Der], needed: &[Der]) -> Publication {
         if needed.is_empty() {
             return Publication::Current;
         }
         let set = |all: &[Der]| all.iter().map(|der| der.to_vec()).collect::<BTreeSet<_>>();
-        let wanted = set(authorities);
         let (mut entries, mut replaced, mut applied) = (0, BTreeSet::new(), Vec::new());
         let bundle = x509::pem(authorities);
         for entry in &self.entries {
             let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
-            let current = set(&trusted) == wanted;
+            // The order of ours says of which Secret they were made.
+            let same = !entry.is_ours() && set(&trusted) == set(authorities);
+            let current = same || trusted == authorities;
             let enough = needed.iter().all(|authority| trusted.contains(authority));
             if !entry.is_ours() && !current && enough {
                 continue;
