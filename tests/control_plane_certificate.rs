@@ -400,7 +400,7 @@ async fn bundles_are_not_written_over_another_registration_nor_from_another_secr
     let before = installation.registration().await;
     let seen = serde_json::from_value(before.clone()).unwrap();
     let Publication::Apply { object, entries: 6, .. } =
-        Registration::of(&seen).publish(&authorities, &authorities)
+        Registration::of(&seen).publish(&authorities, &authorities, None)
     else {
         panic!("every entry needs its bundle");
     };

@@ -1,14 +1,15 @@
 //! The authorities of the Secret, and those that the registration trusts beside them. PURE.
 //!
-//! Input: the Secret as it is stored, and the bundles that are ours. Output: [`Held`]: who signs, who is next, who stays trusted.
+//! Input: Secret and registration as they are stored. Output: [`Held`]: who signs, who is next, who stays trusted.
 //!
-//! A bundle of ours begins with the authority that signs, or is about to ([`Held::bundle`]), from before it signs on. So where it
-//! begins with another one, the Secret is not the one that it was made of: an older one was put back, or another in its place.
-//! What the bundle trusts then stays trusted beside what the Secret names, since webhooks may go on serving it for a while. Where
-//! it begins with the one that signs, what the Secret names no longer was taken out of it, and is trusted no longer at once.
+//! With the bundles the registration says of which certificate they were made (`names::CERTIFICATE`). While that is the one of
+//! the Secret, the Secret is what it was: what it names no longer was taken out of it on purpose, and is trusted no longer at once.
+//! Where it is another one and the Secret lacks what bundles trust, another Secret was put in its place, such as an older one from
+//! a backup. Then both are trusted, and nothing is said of a certificate, until all that is served is of the Secret.
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::registration::Registration;
 use super::rotation::{MOST_OLD, REPLACED_BEFORE, Why};
 use super::secret::{AUTHORITIES, AUTHORITY_KEY, NEXT_KEY, Stored};
 use crate::x509::{self, Der};
@@ -24,7 +25,7 @@ pub struct Held {
     pub next: Option<Der>,
     /// The others, the latest first.
     pub old: Vec<Der>,
-    /// Whether the Secret names some of these no longer, or never did.
+    /// Whether another Secret was there a short while ago, as far as is known: what it named stays trusted.
     pub is_replaced: bool,
 }
 
@@ -53,41 +54,29 @@ impl Held {
         Self { signs, able, next, old, is_replaced: false }
     }
 
-    /// With those of bundles that were made of another Secret.
-    pub fn beside(self, bundles: impl Iterator<Item = Vec<Der>>) -> Self {
+    /// With those of bundles that were made of another Secret, as far as they are kept; `mark` is that of the certificate now.
+    pub fn beside(self, registration: &Registration, mark: &str) -> Self {
         let latest: Vec<&Der> = self.signs.iter().chain(&self.next).collect();
-        if latest.is_empty() {
+        let mut bundles = registration.ours().flatten().peekable();
+        if latest.is_empty() || bundles.peek().is_none() || registration.mark() == Some(mark) {
             return self;
         }
-        let made_of_another =
-            |bundle: &Vec<Der>| bundle.first().is_some_and(|first| !latest.contains(&first));
         let mut old: Vec<Der> = Vec::new();
-        for der in bundles.filter(made_of_another).flatten().chain(self.old.iter().cloned()) {
+        for der in bundles.chain(self.old.iter().cloned()) {
             if x509::is_authority(&der) && !latest.contains(&&der) && !old.contains(&der) {
                 old.push(der);
             }
         }
         old.truncate(MOST_OLD);
-        if old.iter().all(|der| self.old.contains(der)) {
+        if registration.mark().is_some() && old.iter().all(|der| self.old.contains(der)) {
             return self;
         }
         Self { old, is_replaced: true, ..self }
     }
 
-    /// All of them as the Secret names them: the one that signs, the next one, those before.
+    /// All of them: the one that signs, the next one, those before.
     pub fn trusted(&self) -> Vec<Der> {
         self.signs.iter().chain(&self.next).chain(&self.old).cloned().collect()
-    }
-
-    /// All of them as bundles of ours name them. Before the Secret names all of them they begin as they did, so that whoever leads
-    /// next sees the same.
-    pub fn bundle(&self) -> Vec<Der> {
-        let latest = self.next.iter().chain(&self.signs);
-        if self.is_replaced {
-            self.old.iter().chain(latest).cloned().collect()
-        } else {
-            latest.chain(&self.old).cloned().collect()
-        }
     }
 
     /// The one that signs, where it can sign at all.

@@ -319,7 +319,7 @@ impl Keeper {
         judgement: &Judgement,
         outcome: &mut Outcome,
     ) {
-        match registration.publish(&judgement.bundle, judgement.needed()) {
+        match registration.publish(&judgement.trusted, judgement.needed(), judgement.mark.as_deref()) {
             Publication::Current => {}
             Publication::Left { injector, annotation } => {
                 let why = format!(

@@ -19,10 +19,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 
 use super::held::Held;
 use super::registration::Registration;
 use super::secret::{CERTIFICATE, KEY, Stored};
+use crate::admission::sidecar::hex;
 use crate::x509::{self, Der};
 
 /// A certificate is renewed this long before its end: a third of its life, time for everyone who mounts it and for people to
@@ -201,8 +203,8 @@ pub struct Judgement {
     pub step: Step,
     /// Whom clients have to trust now: the authority that signs, the next one, those before.
     pub trusted: Vec<Der>,
-    /// The same in the order of the bundles.
-    pub bundle: Vec<Der>,
+    /// Of which certificate bundles of these are, if that is the only one that is served: see [`super::held`].
+    pub mark: Option<String>,
     /// How many of them every entry has to trust: those that sign, or are about to.
     pub needed: usize,
     /// When the authority that signs ends, if there is one.
@@ -236,8 +238,9 @@ pub fn judge(seen: &Seen<'_>, times: Times) -> Judgement {
     let certificate = certificate(seen, held.signs.as_ref());
     // Whatever Secret was there before, all that is served is of this one by then.
     let is_served = certificate.is_ok() && seen.kept_for >= times.overlap;
+    let mark = mark(seen.stored);
     let held = match seen.registration.filter(|_| !is_served) {
-        Some(registration) => held.beside(registration.ours()),
+        Some(registration) => held.beside(registration, &mark),
         None => held,
     };
     let is_new = held.signer().filter(|_| held.is_replaced).and_then(|signs| is_new(seen, times, signs));
@@ -246,14 +249,20 @@ pub fn judge(seen: &Seen<'_>, times: Times) -> Judgement {
         (None, Some(next)) => publishing(seen, times, &held, next, &certificate),
         (None, None) => settled(seen, times, &held, &published, &certificate),
     };
+    let mark = Some(mark).filter(|_| !held.is_replaced);
     let trusted = held.trusted();
     let begins =
         trusted.iter().chain(&published).filter_map(|der| x509::life(der).ok()).map(|(begin, _)| begin);
     let (Ok(end) | Err((_, Some(end)))) = certificate else {
-        return Judgement { again, begins: begins.min(), ..judged(step, &held) };
+        return Judgement { again, mark, begins: begins.min(), ..judged(step, &held) };
     };
     let lasts = lasts(seen.stored, &trusted);
-    Judgement { again, begins: begins.min(), end: Some(end), lasts, ..judged(step, &held) }
+    Judgement { again, mark, begins: begins.min(), end: Some(end), lasts, ..judged(step, &held) }
+}
+
+/// Equal for equal certificates.
+fn mark(stored: Option<&Stored>) -> String {
+    hex(&Sha256::digest(stored.map(|stored| stored.get(CERTIFICATE)).unwrap_or_default()), 16)
 }
 
 fn judged(step: Step, held: &Held) -> Judgement {
@@ -265,7 +274,7 @@ fn judged(step: Step, held: &Held) -> Judgement {
     Judgement {
         step,
         trusted: held.trusted(),
-        bundle: held.bundle(),
+        mark: None,
         needed: usize::from(held.signs.is_some()) + usize::from(held.next.is_some()),
         authority_end: held.signs.as_ref().and_then(|signs| x509::end(signs).ok()),
         end: None,

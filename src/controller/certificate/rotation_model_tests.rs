@@ -71,6 +71,7 @@ enum Damage {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let damage = sample::select(vec![
         Damage::SecretDeleted,
+        Damage::SecretRestored(0),
         Damage::SecretRestored(1),
         Damage::SecretRestored(2),
         Damage::SecretRestored(5),
@@ -125,6 +126,9 @@ type Chain = Vec<Der>;
 /// A certificate, if we answer for it, and when it can be served at the earliest.
 type Mounted = (Option<Chain>, u64);
 
+/// What is written to the registration: to which entries, whom they trust, and of which certificate that is.
+type Decided = (Vec<usize>, Vec<Der>, Option<String>);
+
 struct Cluster {
     /// Seconds since the beginning, by a clock that does not jump.
     time: u64,
@@ -133,15 +137,19 @@ struct Cluster {
     secret: Option<Value>,
     is_certificate_foreign: bool,
     bundles: [Bundle; ENTRIES],
+    /// Of which certificate they are.
+    mark: Option<String>,
     foreign: Der,
+    /// Of the registration, and of its entries.
+    version: u64,
     generation: u64,
     asked: usize,
     apis: [[Late<Bundle>; ENTRIES]; 2],
     replicas: [Late<Mounted>; 2],
     /// The Secret whenever we wrote it, with a certificate of ours.
     written: Vec<Value>,
-    /// What a paused leader writes: to which generation, which entries, and what.
-    paused: Option<(u64, Vec<usize>, Vec<Der>)>,
+    /// What a paused leader writes, and over which version.
+    paused: Option<(u64, Decided)>,
     /// Since when the leader has seen generation and certificate.
     registered: Option<(u64, u64)>,
     kept: Option<(Option<Value>, u64)>,
@@ -160,7 +168,9 @@ impl Cluster {
             secret: None,
             is_certificate_foreign: false,
             bundles: [None, None],
+            mark: None,
             foreign,
+            version: 1,
             generation: 1,
             asked: 0,
             apis: [[late(), late()], [late(), late()]],
@@ -198,7 +208,12 @@ impl Cluster {
         let fields: serde_json::Map<_, _> = fields.collect();
         let managed =
             json!([{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:webhooks": fields}}]);
-        let metadata = json!({"name": "promsidecar", "uid": "u", "generation": self.generation, "managedFields": managed});
+        let annotations = self.mark.iter().map(|mark| (names::CERTIFICATE.to_owned(), json!(mark)));
+        let annotations: serde_json::Map<_, _> = annotations.collect();
+        let metadata = json!({
+            "name": "promsidecar", "uid": "u", "generation": self.generation,
+            "annotations": annotations, "managedFields": managed,
+        });
         let object = json!({"metadata": metadata, "webhooks": entries});
         Registration::of(&serde_json::from_value(object).unwrap())
     }
@@ -257,8 +272,7 @@ impl Cluster {
         }
         // What is made of a Secret is written while that is the one.
         if write_registration && !wrote {
-            let entries = decided(&judgement, &registration);
-            self.publish(&entries, &judgement.bundle);
+            self.publish(decided(&judgement, &registration));
         }
         (judgement.step, judgement.phase)
     }
@@ -267,22 +281,27 @@ impl Cluster {
     fn pause(&mut self) {
         self.go_on();
         let (judgement, registration) = self.judged();
-        self.paused = Some((self.generation, decided(&judgement, &registration), judgement.bundle));
+        self.paused = Some((self.version, decided(&judgement, &registration)));
     }
 
     /// A paused leader goes on; what it writes is refused where the registration is another by now.
     fn go_on(&mut self) {
-        if let Some((generation, entries, bundle)) = self.paused.take()
-            && generation == self.generation
+        if let Some((version, decided)) = self.paused.take()
+            && version == self.version
         {
-            self.publish(&entries, &bundle);
+            self.publish(decided);
         }
     }
 
-    fn publish(&mut self, entries: &[usize], bundle: &[Der]) {
+    fn publish(&mut self, (entries, trusted, mark): Decided) {
         if !entries.is_empty() {
-            entries.iter().for_each(|at| self.bundles[*at] = Some(bundle.to_vec()));
-            self.spread_bundles();
+            self.version += 1;
+            self.mark = mark;
+            let before = self.bundles.clone();
+            entries.iter().for_each(|at| self.bundles[*at] = Some(trusted.clone()));
+            if self.bundles != before {
+                self.spread_bundles();
+            }
         }
     }
 
@@ -304,6 +323,7 @@ impl Cluster {
     }
 
     fn spread_bundles(&mut self) {
+        self.version += 1;
         self.generation += 1;
         let ours = self.bundles.clone().map(|bundle| if self.is_ours(&bundle) { bundle } else { None });
         for api in &mut self.apis {
@@ -447,15 +467,17 @@ impl Cluster {
     }
 }
 
-/// The entries that the leader writes.
-fn decided(judgement: &Judgement, registration: &Registration) -> Vec<usize> {
-    match registration.publish(&judgement.bundle, judgement.needed()) {
+/// What the leader writes to the registration.
+fn decided(judgement: &Judgement, registration: &Registration) -> Decided {
+    let mark = judgement.mark.clone();
+    let entries = match registration.publish(&judgement.trusted, judgement.needed(), mark.as_deref()) {
         Publication::Apply { object, .. } => {
             let entries = object["webhooks"].as_array().unwrap().iter();
             entries.map(|entry| usize::from(entry["name"] == "e1")).collect()
         }
         Publication::Current | Publication::Left { .. } => Vec::new(),
-    }
+    };
+    (entries, judgement.trusted.clone(), mark)
 }
 
 /// Everything comes to rest: one authority, trusted by every entry, and a certificate of it.

@@ -90,7 +90,7 @@ fn judged(data: Data) -> Judgement {
 }
 
 /// What the Secret is after a step.
-pub(in super::super) fn after(judgement: &Judgement, before: Option<&Stored>, at: Timestamp) -> Stored {
+fn after(judgement: &Judgement, before: Option<&Stored>, at: Timestamp) -> Stored {
     let content = content(judgement, before, &called(), at).unwrap().unwrap();
     let mut object = object("own", "tls", &content, before);
     // What is applied leaves what others wrote.
