@@ -394,7 +394,6 @@ fn metadata(object: &Value) -> Vec<Metadata<'_>> {
         ("ConfigMap", _) => Holder::ConfigMap,
         ("Secret", _) => Holder::Secret,
         ("MutatingWebhookConfiguration", _) => Holder::Registration,
-        ("MutatingWebhookConfiguration", _) => Holder::Registration,
         ("Pod", _) => Holder::Pod,
         (_, Some(_)) => Holder::Workload,
         (_, None) => Holder::Other,
