@@ -1,6 +1,6 @@
 //! Certificates that are over, foreign or gone, on a real API server: each ends by itself, without a restart and without
 //! anybody's help. The API server calls two replicas before and after, one by the entries of pods that ask, one by those of pods
-//! that require their agent. Prints how long it took.
+//! that require their agent. Prints how long it took. Who is in the way again and again is told of.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -283,7 +283,7 @@ async fn ended(name: &str, what: &str, with_authority: bool) {
     let made = installation.secret_that("the Secret is made", |_| true).await;
     drop(controller);
     // Long enough for replicas to start with it.
-    let life = lasting(20);
+    let life = lasting(15);
     let signs = if with_authority { Authority::lasting(life).unwrap() } else { authority(&made) };
     installation.edit_secret(&everything(&signs, life)).await;
     let secret = installation.secret().await;
@@ -303,4 +303,56 @@ async fn ended(name: &str, what: &str, with_authority: bool) {
     assert!(!injects(&installation, false).await);
     let _controller = installation.controller(&FLAGS);
     recovered(what, &installation, addresses).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sets_the_secret_back_again_and_again_is_told_of_by_name() {
+    let installation = Installation::new("set-back").await;
+    installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
+    let controller = installation.controller(&[]);
+    let pem = |secret: &Value| x509::certificates(&data(secret, "tls.crt")).is_ok();
+    let path = format!("{}?fieldManager=gitops", installation.secret_path());
+    let broken = json!({"data": {"tls.crt": encoded("broken")}});
+    for _ in 0..4 {
+        installation.secret_that("the certificate is made", pem).await;
+        assert_eq!(installation.plane.api.send("PATCH", &path, &broken).await.status, 200);
+    }
+    controller.has("secret-contested").await;
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", installation.own);
+    until("the Secret has an Event that names him", || async {
+        let events = installation.plane.api.list(&events).await;
+        events.iter().any(|event| {
+            event["reason"] == "CertificateContested"
+                && event["note"].as_str().unwrap().starts_with("gitops writes")
+        })
+    })
+    .await;
+    // It is not given up.
+    installation.secret_that("the certificate is made all the same", pem).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_somebody_else_that_goes_on_to_trust_another_authority_is_told_of() {
+    let installation = Installation::new("beyond").await;
+    installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
+    let controller = installation.controller(&[]);
+    let secret = installation.secret_that("the Secret is made", |_| true).await;
+    let ours = data(&secret, "ca.crt");
+    installation.published(&ours).await;
+    let retired = Authority::new(SystemTime::now()).unwrap();
+    let put = async |bundle: &[u8]| {
+        let mut edited = installation.registration().await;
+        edited["webhooks"][2]["clientConfig"]["caBundle"] = json!(BASE64_STANDARD.encode(bundle));
+        let reply = installation.plane.api.send("PUT", &installation.registration_path(), &edited).await;
+        assert_eq!(reply.status, 200, "{}", reply.body["message"]);
+    };
+    put(&[&ours[..], retired.pem().as_bytes()].concat()).await;
+    controller.has("bundle-trusts-others").await;
+    put(&ours).await;
+    until("it is over", || async {
+        controller.metric("promsidecar_managed_certificate_problem{problem=\"bundle-trusts-others\"}").await
+            == "0"
+    })
+    .await;
+    installation.published(&ours).await;
 }

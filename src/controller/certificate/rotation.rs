@@ -2,7 +2,7 @@
 //!
 //! Input: what is [`Seen`]. Output: a [`Judgement`]: one step with its reason, and whom the registration has to trust meanwhile.
 //!
-//! The state is in the Secret alone, so that whoever leads goes on where the one before stopped:
+//! The state is in the Secret, so that whoever leads goes on where the one before stopped:
 //!
 //! | state | `ca.crt` | `ca-next.key` | what comes next |
 //! | --- | --- | --- | --- |
@@ -10,10 +10,10 @@
 //! | publishing | the same, the next | key of the next | every entry trusts it for [`Times::wait`]: [`Step::Switch`] |
 //! | overlapping | the one that signs, those before | empty | [`Times::overlap`] has passed and they are not needed: [`Step::Retire`] |
 //!
-//! Nothing is served that an API server may not know yet, and nobody is forgotten whose certificates may still be served: neither by
-//! the Secret, nor, where another Secret was put in its place, by the registration ([`super::held`]). What has to pass for that is measured by a clock that does not jump, anew by each process; the wall clock says when to begin, and
-//! never that something may be taken away. A new certificate is in force wherever the one before was, whichever of two clocks
-//! was wrong.
+//! Nothing is served that an API server may not know yet, and nobody is forgotten whose certificates may still be served: neither
+//! by the Secret, nor, where another Secret was put in its place, by the registration ([`super::held`]). What has to pass for that
+//! is measured by a clock that does not jump, anew by each process; the wall clock says when to begin, and never that something
+//! may be taken away. A new certificate is in force wherever the one before was, whichever of two clocks was wrong.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
