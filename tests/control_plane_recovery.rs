@@ -32,6 +32,7 @@ use promsidecar::webhook::certificate::Authority;
 use promsidecar::{names, x509};
 use replicas::Replica;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 const DAY: Duration = Duration::from_hours(24);
 const FLAGS: [&str; 2] = ["--rotation-wait=1s", "--rotation-overlap=10s"];
@@ -44,8 +45,7 @@ struct Installed {
 
 impl Installed {
     async fn new(name: &str) -> Self {
-        let installation = Installation::new(name).await;
-        define(installation.plane).await;
+        let installation = installation(name).await;
         let replicas = ["first", "second"].map(|pod| {
             let mut command = program(&["run", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"]);
             command
@@ -71,6 +71,14 @@ impl Installed {
     async fn recovers(&self, what: &str) {
         recovered(what, &self.installation, [self.replicas[0].webhook, self.replicas[1].webhook]).await;
     }
+}
+
+/// One in a cluster that knows templates.
+async fn installation(name: &str) -> Installation {
+    static DEFINED: OnceCell<()> = OnceCell::const_new();
+    let installation = Installation::new(name).await;
+    DEFINED.get_or_init(|| define(installation.plane)).await;
+    installation
 }
 
 /// Leads entries that may fail to the first address, and those that may not to the second one.
@@ -113,6 +121,7 @@ async fn is_well(installation: &Installation, replicas: [SocketAddr; 2]) -> bool
     let (200, Ok(trusted), Ok(chain)) = (reply.status, trusted, chain) else { return false };
     let can_be_served = x509::accepted(&chain, &trusted[0], Timestamp::now()).is_ok()
         && x509::fits(&chain[0], &data(&secret, "tls.key")) == Ok(true)
+        && x509::fits(&trusted[0], &data(&secret, "ca.key")) == Ok(true)
         && called(&secret) == ["127.0.0.1"]
         && data(&secret, "ca-next.key").is_empty();
     let registration = installation.registration().await;
@@ -276,9 +285,8 @@ async fn what_ended_while_no_controller_ran_is_made_anew_once_one_does() {
 
 /// Replicas that mount the Secret, and nobody who renews it until it is too late.
 async fn ended(name: &str, what: &str, with_authority: bool) {
-    let installation = Installation::new(name).await;
+    let installation = installation(name).await;
     let plane = installation.plane;
-    define(plane).await;
     let controller = installation.controller(&FLAGS);
     let made = installation.secret_that("the Secret is made", |_| true).await;
     drop(controller);

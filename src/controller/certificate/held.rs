@@ -55,6 +55,7 @@ impl Held {
     }
 
     /// With those of bundles that were made of another Secret, as far as they are kept; `mark` is that of the certificate now.
+    #[must_use]
     pub fn beside(self, registration: &Registration, mark: &str) -> Self {
         let latest: Vec<&Der> = self.signs.iter().chain(&self.next).collect();
         let mut bundles = registration.ours().flatten().peekable();

@@ -26,8 +26,8 @@ fn registration(bundle: &[Der], mark: Option<&str>, manager: &str) -> Registrati
     };
     let has = json!({"f:clientConfig": {"f:caBundle": {}}});
     let fields = json!({"f:webhooks": {"k:{\"name\":\"a\"}": has, "k:{\"name\":\"b\"}": has}});
-    let managed = json!([{"manager": manager, "operation": "Apply", "fieldsV1": fields}]);
-    let mut metadata = json!({"name": "promsidecar", "managedFields": managed});
+    let writes = json!([{"manager": manager, "operation": "Apply", "fieldsV1": fields}]);
+    let mut metadata = json!({"name": "promsidecar", "managedFields": writes});
     if let Some(mark) = mark {
         metadata["annotations"] = json!({(names::CERTIFICATE): mark});
     }
@@ -84,7 +84,7 @@ fn what_bundles_of_ours_trust_stays_trusted_where_another_secret_was_put_in_plac
     let restored = secret(&first, &[], now());
     let both = vec![one.clone(), two.clone()];
     let found = look(&restored, (std::slice::from_ref(&two), OTHER), [LONG, 0]);
-    assert_eq!((&found.step, found.again, found.phase), (&Step::Keep, None, Phase::Overlapping));
+    assert_eq!((&found.step, found.again, found.phase), (&Step::Keep, Some(TIMES.wait), Phase::Overlapping));
     assert_eq!((&found.trusted, found.needed(), &found.mark), (&both, &both[..1], &None));
     // Whoever looks next, or leads next, finds the same, and forgets it when all that is served is of this Secret.
     for (kept, again) in [(0, 3600), (3599, 1)] {
@@ -144,10 +144,10 @@ fn a_certificate_of_an_authority_that_was_put_in_place_is_made_once_every_api_se
     let before = (std::slice::from_ref(&two), OTHER);
     let over = secret(&first, &[], now() - days(100));
     for (bundle, registered, again) in
-        [(before, LONG, None), ((&both[..], None), 0, Some(60)), ((&both, None), 59, Some(1))]
+        [(before, LONG, 60), ((&both[..], None), 0, 60), ((&both, None), 59, 1)]
     {
         let waits = look(&over, bundle, [registered, 0]);
-        assert_eq!((waits.step, waits.again), (Step::Keep, again.map(Duration::from_secs)));
+        assert_eq!((waits.step, waits.again), (Step::Keep, Some(Duration::from_secs(again))));
         assert_eq!(waits.trusted, both);
     }
     let renewed = look(&over, (&both, None), [60, 0]);

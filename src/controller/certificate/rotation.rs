@@ -245,7 +245,7 @@ pub fn judge(seen: &Seen<'_>, times: Times) -> Judgement {
     };
     let is_new = held.signer().filter(|_| held.is_replaced).and_then(|signs| is_new(seen, times, signs));
     let (step, again) = match (is_new, &held.next) {
-        (Some(again), _) => (Step::Keep, again),
+        (Some(again), _) => (Step::Keep, Some(again)),
         (None, Some(next)) => publishing(seen, times, &held, next, &certificate),
         (None, None) => settled(seen, times, &held, &published, &certificate),
     };
@@ -286,12 +286,11 @@ fn judged(step: Step, held: &Held) -> Judgement {
 }
 
 /// Whether what this authority signs may be refused by some API server that trusts others, since somebody put it into the Secret a
-/// short while ago; and when to look again if time alone helps. Not for ever: bundles may be somebody else's to write.
-fn is_new(seen: &Seen<'_>, times: Times, signs: &Der) -> Option<Option<Duration>> {
+/// short while ago; and when to look again. Not for ever: bundles may be somebody else's to write.
+fn is_new(seen: &Seen<'_>, times: Times, signs: &Der) -> Option<Duration> {
     let is_unpublished = seen.registration.is_some_and(|registration| registration.is_unpublished(signs));
-    let remaining = times.wait.saturating_sub(seen.registered_for);
-    let waits = (is_unpublished || !remaining.is_zero()) && seen.kept_for < times.overlap;
-    waits.then(|| (!is_unpublished).then_some(remaining))
+    let remaining = if is_unpublished { times.wait } else { times.wait.saturating_sub(seen.registered_for) };
+    Some(remaining).filter(|remaining| !remaining.is_zero() && seen.kept_for < times.overlap)
 }
 
 /// What comes next while one authority is to follow another.
@@ -312,7 +311,7 @@ fn publishing(
     let again = published.then_some(remaining);
     let (Err((why, _)), Some(signs)) = (certificate, held.signer()) else { return (Step::Keep, again) };
     match is_new(seen, times, signs) {
-        Some(later) => (Step::Keep, again.or(later)),
+        Some(later) => (Step::Keep, again.or(Some(later))),
         None => (Step::Renew { why: why.clone(), trusted: held.trusted() }, again),
     }
 }

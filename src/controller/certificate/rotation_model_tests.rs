@@ -298,7 +298,9 @@ impl Cluster {
             self.version += 1;
             self.mark = mark;
             let before = self.bundles.clone();
-            entries.iter().for_each(|at| self.bundles[*at] = Some(trusted.clone()));
+            for at in entries {
+                self.bundles[at] = Some(trusted.clone());
+            }
             if self.bundles != before {
                 self.spread_bundles();
             }
