@@ -2,7 +2,8 @@
 //! anybody's help. The API server calls two replicas before and after, one by the entries of pods that ask, one by those of pods
 //! that require their agent. Prints how long it took. Who is in the way again and again is told of.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::print_stderr, reason = "how long it took is for whoever runs it")]
 
 #[path = "support/control_plane.rs"]
 mod control_plane;
@@ -182,12 +183,14 @@ fn lasting(seconds: u64) -> [SystemTime; 2] {
     [SystemTime::now() - DAY, SystemTime::now() + Duration::from_secs(seconds)]
 }
 
+/// What becomes of the Secret of this authority.
+type Damage = fn(&Authority, SystemTime) -> Value;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_served_is_made_anew_and_both_replicas_serve_it() {
     let now = SystemTime::now();
     let other = Authority::new(now).unwrap();
     let foreign = pair(&other, "127.0.0.1", lasting(86_400 * 60));
-    type Damage = fn(&Authority, SystemTime) -> Value;
     let over: Damage = |ours, now| pair(ours, "127.0.0.1", [now - 9 * DAY, now - DAY]);
     let to_come: Damage = |ours, now| pair(ours, "127.0.0.1", [now + DAY, now + 60 * DAY]);
     let elsewhere: Damage = |ours, now| pair(ours, "elsewhere.svc", [now - DAY, now + 60 * DAY]);
