@@ -62,6 +62,8 @@ pub const TLS_SECRET: &str = "promsidecar-webhook-tls";
 pub const ROTATE: &str = "sidecar.prometheus.io/rotate";
 /// Annotation of [`TLS_SECRET`]: the value of [`ROTATE`] when an authority was made last.
 pub const ROTATED: &str = "sidecar.prometheus.io/rotated";
+/// Annotation of the webhook's registration: of which certificate its bundles were made.
+pub const CERTIFICATE: &str = "sidecar.prometheus.io/certificate";
 /// The webhook's registration, as it is shipped.
 pub const REGISTRATION: &str = "promsidecar";
 /// On definitions of prometheus-operator: which version of it they come with.

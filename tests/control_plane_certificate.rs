@@ -20,8 +20,9 @@ use control_plane::injector::{CONFIGURATIONS, asking_pod, pods, start};
 use installation::{Installation, called, data, grant, service_names};
 use k8s_openapi::jiff::Timestamp;
 use promsidecar::cluster::client::connect;
-use promsidecar::controller::apply::{WriteError, Writer};
+use promsidecar::controller::apply::{Source, WriteError, Writer};
 use promsidecar::controller::certificate::registration::{FIELD_MANAGER, Publication, Registration};
+use promsidecar::controller::certificate::secret::Stored;
 use promsidecar::controller::lease::{Candidate, Terms};
 use promsidecar::names;
 use promsidecar::shutdown::Shutdown;
@@ -382,7 +383,7 @@ fn template() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registration_that_goes_while_its_bundle_is_written_does_not_come_back() {
+async fn bundles_are_not_written_over_another_registration_nor_from_another_secret_than_was_seen() {
     let installation = Installation::new("gone").await;
     let plane = installation.plane;
     installation.kubectl(&["apply", "-f", "-"], &installation.manifest()).await;
@@ -396,12 +397,39 @@ async fn a_registration_that_goes_while_its_bundle_is_written_does_not_come_back
 
     let (authority, _) = other_authority();
     let authorities = x509::certificates(authority.as_bytes()).unwrap();
-    let seen = serde_json::from_value(installation.registration().await).unwrap();
-    let Publication::Apply { object, entries: 6, .. } = Registration::of(&seen).publish(&authorities, 1)
+    let before = installation.registration().await;
+    let seen = serde_json::from_value(before.clone()).unwrap();
+    let Publication::Apply { object, entries: 6, .. } =
+        Registration::of(&seen).publish(&authorities, &authorities, None)
     else {
         panic!("every entry needs its bundle");
     };
-    // It is another version, then another object, then none.
+    let made = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": names::TLS_SECRET}});
+    let secrets = format!("/api/v1/namespaces/{}/secrets", installation.own);
+    let write = async |secret: &Value| {
+        let seen = Stored::of(&serde_json::from_value(secret.clone()).unwrap());
+        let of = Source { namespace: &installation.own, name: names::TLS_SECRET, seen: &seen };
+        soon(writer.apply_bundles(&object, &of)).await
+    };
+    // What was seen of the Secret is another version, then another object, then none.
+    let mut secret = plane.api.create(&secrets, &made).await;
+    for change in ["data", "delete and create", "delete"] {
+        if change == "data" {
+            installation.edit_secret(&json!({"tls.crt": "AA=="})).await;
+        } else {
+            let deleted = plane.api.send("DELETE", &installation.secret_path(), &Value::Null).await;
+            assert_eq!(deleted.status, 200);
+        }
+        let now =
+            if change == "delete and create" { plane.api.create(&secrets, &made).await } else { Value::Null };
+        let written = write(&secret).await;
+        assert!(written.as_ref().is_err_and(WriteError::is_outdated), "{change}: {written:?}");
+        secret = if now.is_null() { secret } else { now };
+    }
+    assert_eq!(installation.registration().await, before);
+    let secret = plane.api.create(&secrets, &made).await;
+
+    // The same of the registration.
     for change in ["label", "delete and create", "delete"] {
         let path = installation.registration_path();
         if change == "label" {
@@ -413,7 +441,7 @@ async fn a_registration_that_goes_while_its_bundle_is_written_does_not_come_back
         if change == "delete and create" {
             plane.api.create(CONFIGURATIONS, &installation.manifest()).await;
         }
-        let written = soon(writer.apply_bundles(&object)).await;
+        let written = write(&secret).await;
         assert!(written.as_ref().is_err_and(WriteError::is_outdated), "{change}: {written:?}");
     }
     let none = plane.api.send("GET", &installation.registration_path(), &Value::Null).await;

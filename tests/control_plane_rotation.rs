@@ -21,7 +21,7 @@ mod support;
 #[path = "support/volume.rs"]
 mod volume;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control_plane::ControlPlane;
 use control_plane::definitions::{agents, define};
@@ -90,7 +90,8 @@ async fn failures_are_counted(plane: &ControlPlane, installation: &Installation)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_under_200_creations_a_second_fails_no_call_though_its_leader_is_killed() {
+async fn a_rotation_under_200_creations_a_second_fails_no_call_though_its_leader_is_killed_and_a_backup_put_back()
+ {
     let _alone = alone().await;
     let (installation, balancer) = installed("rotated").await;
     let plane = installation.plane;
@@ -126,6 +127,26 @@ async fn a_rotation_under_200_creations_a_second_fails_no_call_though_its_leader
     let alone = |secret: &Value| x509::certificates(&data(secret, "ca.crt")).unwrap().len() == 1;
     let settled = installation.secret_that("the authority before is gone", alone).await;
     installation.published(&data(&settled, "ca.crt")).await;
+    // Whoever trusts the new authority alone is served by both, and whoever trusts the one before by none.
+    let ca = |secret: &Value| String::from_utf8(data(secret, "ca.crt")).unwrap();
+    for replica in &replicas {
+        assert!(tls(replica.program.webhook, "127.0.0.1", &ca(&settled)).await.is_ok());
+        assert!(tls(replica.program.webhook, "127.0.0.1", &ca(&first)).await.is_err());
+    }
+    assert_eq!(follower.metric("promsidecar_managed_certificate_rotation{phase=\"settled\"}").await, "1");
+
+    // The backup of before it, of an authority that nobody trusts any more.
+    installation.edit_secret(&first["data"]).await;
+    let began = Instant::now();
+    for replica in &replicas {
+        until("the replica serves what was put back", || async {
+            tls(replica.program.webhook, "127.0.0.1", &ca(&first)).await.is_ok()
+        })
+        .await;
+    }
+    eprintln!("backup: served by both after {:.0} s", began.elapsed().as_secs_f64());
+    let registration = installation.registration().await;
+    assert_eq!(registration["metadata"]["annotations"].get(names::CERTIFICATE), None);
     load.goes_on(2 * RATE).await;
 
     let done = load.end().await;
@@ -134,13 +155,6 @@ async fn a_rotation_under_200_creations_a_second_fails_no_call_though_its_leader
     assert_eq!(done.wrong, Vec::<String>::new());
     assert_eq!((after.rejected, after.failed_open), (before.rejected, before.failed_open));
     assert!(after.calls - before.calls >= done.answered, "each pod is one call at least");
-    // Whoever trusts the new authority alone is served by both, and whoever trusts the one before by none.
-    let ca = |secret: &Value| String::from_utf8(data(secret, "ca.crt")).unwrap();
-    for replica in &replicas {
-        assert!(tls(replica.program.webhook, "127.0.0.1", &ca(&settled)).await.is_ok());
-        assert!(tls(replica.program.webhook, "127.0.0.1", &ca(&first)).await.is_err());
-    }
-    assert_eq!(follower.metric("promsidecar_managed_certificate_rotation{phase=\"settled\"}").await, "1");
 
     drop(balancer);
     drop(replicas);

@@ -11,6 +11,8 @@ use super::finding::{Check, Finding};
 use super::registration::{entries, ours};
 use crate::cluster::seen::{some, text};
 use crate::controller::certificate::registration::Registration;
+use crate::controller::certificate::rotation::{Phase, Seen, Step, Times, Why, judge};
+use crate::controller::certificate::secret::Stored;
 use crate::x509::{self, Der};
 
 /// Whoever renews it has done so by then: the controller does 30 days before, cert-manager after two thirds of its life.
@@ -98,16 +100,51 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     if end <= facts.now {
         check.failed(format!("the certificate in {place} ended on {}", day(end)), MADE);
     } else if end.duration_since(facts.now) < SOON {
-        check.warning(format!("the certificate in {place} ends on {}, and was not renewed", day(end)), MADE);
+        let left = end.duration_since(facts.now).as_hours() / 24;
+        let found =
+            format!("the certificate in {place} ends on {}, in {left} days, and was not renewed", day(end));
+        check.warning(found, MADE);
     }
     judge_names(facts, first, &mut check);
     if end > facts.now {
         judge_authorities(facts, &chain, &mut check);
     }
+    let rotation = judge_rotation(facts, secret, &place, &mut check);
     check.or_ok(format!(
-        "the one in {place} is accepted by every entry that has a caBundle, valid until {}",
+        "the one in {place} is accepted by every entry that has a caBundle, valid until {}{rotation}",
         day(end)
     ))
+}
+
+/// Whether the controller would have to do more than it has, where the Secret is its own; and where its rotation is.
+fn judge_rotation(facts: &Facts, secret: &Value, place: &str, check: &mut Check) -> &'static str {
+    let Ok(stored) = serde_json::from_value(secret.clone()).map(|secret| Stored::of(&secret)) else {
+        return "";
+    };
+    let registration = ours(facts).and_then(|object| serde_json::from_value(object.clone()).ok());
+    let registration = registration.map(|object| Registration::of(&object));
+    let judgement = judge(&Seen::at_once(Some(&stored), registration.as_ref(), facts.now), Times::default());
+    if let Step::Make(why) | Step::Prepare { why, .. } = &judgement.step
+        && *why != Why::Asked
+    {
+        check.warning(format!("the authority in {place} signs no more: {why}"), MADE);
+    }
+    let needed = judgement.needed();
+    let beyond = registration.iter().filter(|_| !needed.is_empty());
+    let beyond = beyond.flat_map(|registration| registration.beyond(&judgement.trusted, needed).into_keys());
+    let beyond: Vec<String> = beyond.map(str::to_owned).collect();
+    if !beyond.is_empty() {
+        let found = format!(
+            "authorities that {place} does not name are trusted by the caBundle of {}",
+            some(&beyond)
+        );
+        check.warning(found, "take them out: docs/runbooks/PromsidecarCertificateProblem.md");
+    }
+    match judgement.phase {
+        Phase::Settled => "",
+        Phase::Publishing => "; another authority signs once every entry has trusted it for a while",
+        Phase::Overlapping => "; authorities that signed before are still trusted",
+    }
 }
 
 /// Whether it is for the names by which the API server calls.
@@ -164,6 +201,7 @@ mod tests {
     use crate::check::finding::{Finding, Outcome};
     use crate::check::registration::shipped;
     use crate::cluster::seen::Forbidden;
+    use crate::names;
     use crate::webhook::certificate::Authority;
 
     const NAME: &str = "promsidecar-webhook.promsidecar-system.svc";
@@ -217,7 +255,9 @@ mod tests {
         let mut facts = installed(&authority, &[NAME]);
         let end = x509_end(&facts);
         facts.now = end - k8s_openapi::jiff::SignedDuration::from_hours(24);
-        assert_eq!(outcomes(&check(&facts)), [Outcome::Warning]);
+        let soon = check(&facts);
+        assert_eq!(outcomes(&soon), [Outcome::Warning]);
+        assert!(soon[0].found.contains(", in 1 days, "), "{soon:?}");
         facts.now = end;
         let ended = check(&facts);
         assert_eq!(outcomes(&ended), [Outcome::Failed]);
@@ -247,6 +287,53 @@ mod tests {
         assert!(
             found[0].found.ends_with("required-by-namespace.asked-by-pod.sidecar.prometheus.io"),
             "{found:?}"
+        );
+    }
+
+    /// The same with the Secret as the controller keeps it, and these authorities in it beside the one that signs.
+    fn kept(authority: &Authority, others: &[&Authority]) -> Facts {
+        let mut facts = installed(authority, &[NAME, &format!("{NAME}.cluster.local")]);
+        let secret = facts.secret.as_mut().unwrap().as_mut().unwrap();
+        secret["type"] = json!("kubernetes.io/tls");
+        secret["metadata"] = json!({"labels": {(names::MANAGED_BY): names::MANAGER}});
+        let others: String = others.iter().map(|other| other.pem()).collect();
+        secret["data"]["ca.crt"] = encoded(&format!("{}{others}", authority.pem()));
+        secret["data"]["ca.key"] = encoded(&authority.key_pem());
+        facts
+    }
+
+    #[test]
+    fn where_a_rotation_is_and_what_the_controller_has_not_done_is_told() {
+        let [authority, other] = [(), ()].map(|()| Authority::new(SystemTime::now()).unwrap());
+        let found = |facts: &Facts| {
+            let findings = check(facts);
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            (findings[0].outcome, findings[0].found.clone())
+        };
+        let (outcome, settled) = found(&kept(&authority, &[]));
+        assert_eq!((outcome, settled.contains(';')), (Outcome::Ok, false), "{settled}");
+        let overlapping = format!("{settled}; authorities that signed before are still trusted");
+        assert_eq!(found(&kept(&authority, &[&other])), (Outcome::Ok, overlapping));
+        let mut publishing = kept(&authority, &[&other]);
+        publishing.secret.as_mut().unwrap().as_mut().unwrap()["data"]["ca-next.key"] =
+            encoded(&other.key_pem());
+        let waits = format!("{settled}; another authority signs once every entry has trusted it for a while");
+        assert_eq!(found(&publishing), (Outcome::Ok, waits));
+
+        let mut lost = kept(&authority, &[]);
+        lost.secret.as_mut().unwrap().as_mut().unwrap()["data"]["ca.key"] = encoded("lost");
+        let (outcome, lost) = found(&lost);
+        assert_eq!(outcome, Outcome::Warning);
+        assert!(lost.contains("signs no more: ca.key cannot be used"), "{lost}");
+
+        let mut beyond = kept(&authority, &[]);
+        let both = encoded(&format!("{}{}", authority.pem(), other.pem()));
+        beyond.registrations.as_mut().unwrap()[0]["webhooks"][3]["clientConfig"]["caBundle"] = both;
+        let (outcome, beyond) = found(&beyond);
+        assert_eq!(outcome, Outcome::Warning);
+        assert!(
+            beyond.ends_with("caBundle of required-by-namespace.asked-by-pod.sidecar.prometheus.io"),
+            "{beyond}"
         );
     }
 

@@ -8,12 +8,16 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
+use kube::core::PartialObjectMeta;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::bindings;
 use super::certificate::registration;
+use super::certificate::secret::Stored;
 use super::condition::Undelivered;
 use super::events::correlate::Written;
 use super::lease::Leadership;
@@ -34,6 +38,9 @@ pub enum WriteError {
     /// There is an object of that name that is not ours.
     #[error("{0}")]
     Conflict(String),
+    /// What this was made of has changed meanwhile.
+    #[error("{0} has changed meanwhile")]
+    Outdated(String),
     /// What is in the way of a new one goes at this moment.
     #[error("{0} is in the way of a new one and about to go")]
     Gone(String),
@@ -58,7 +65,13 @@ pub enum WriteError {
 impl WriteError {
     /// Whether what was written over is no longer what we saw.
     pub fn is_outdated(&self) -> bool {
-        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_conflict() || status.is_already_exists())
+        match self {
+            Self::Outdated(_) => true,
+            Self::Api { source: kube::Error::Api(status), .. } => {
+                status.is_conflict() || status.is_already_exists()
+            }
+            _ => false,
+        }
     }
 
     /// As the template's condition tells it; nothing where another replica will.
@@ -66,11 +79,22 @@ impl WriteError {
         match self {
             Self::NotLeader => None,
             Self::Conflict(message) => Some(Undelivered::Conflict(message.clone())),
-            Self::Api { .. } | Self::Late { .. } | Self::Gone(_) => {
+            Self::Api { .. } | Self::Late { .. } | Self::Gone(_) | Self::Outdated(_) => {
                 Some(Undelivered::Failed(self.to_string()))
             }
         }
     }
+}
+
+/// The Secret that bundles were made of.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// As it was seen.
+    pub seen: &'a Stored,
 }
 
 /// Writes for whoever holds the lease.
@@ -279,13 +303,30 @@ impl Writer {
         self.attempt(&what, write.patch(name, &params, &patch)).await.map(drop)
     }
 
-    /// Applies the bundles of the registration that `object` names by its version, or none.
-    pub async fn apply_bundles(&self, object: &Value) -> Result<(), WriteError> {
+    /// Applies the bundles of the registration that `object` names by its version, or none; none either where the Secret is no
+    /// longer the one that they were made of. Gives the registration's generation.
+    pub async fn apply_bundles(&self, object: &Value, of: &Source<'_>) -> Result<i64, WriteError> {
+        self.is_current(of).await?;
         let (_, name) = identity(object);
         let params = PatchParams::apply(registration::FIELD_MANAGER).force();
         let api: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
         let what = format!("caBundle of MutatingWebhookConfiguration {name}");
-        self.attempt(&what, api.patch(name, &params, &Patch::Apply(object))).await.map(drop)
+        let written = self.attempt(&what, api.patch(name, &params, &Patch::Apply(object))).await?;
+        Ok(written.metadata.generation.unwrap_or_default())
+    }
+
+    /// Whether the Secret is still the one that was seen, as the API server has it and not as a watch told of it.
+    async fn is_current(&self, Source { namespace, name, seen }: &Source<'_>) -> Result<(), WriteError> {
+        let what = format!("Secret {namespace}/{name}");
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        // By name, so that the permission to list this one is enough.
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = self.attempt(&what, api.list_metadata(&named)).await?;
+        let is_same = |found: &PartialObjectMeta<Secret>| {
+            let Stored { uid, resource_version, .. } = seen;
+            found.uid().as_ref() == Some(uid) && found.resource_version().as_ref() == Some(resource_version)
+        };
+        if found.items.iter().any(is_same) { Ok(()) } else { Err(WriteError::Outdated(what)) }
     }
 
     fn secrets(&self, object: &Value) -> Api<Secret> {

@@ -20,8 +20,10 @@ use crate::cluster::objects;
 use crate::cluster::watch::{Change, Health, follow, map};
 use crate::webhook::certificate::PemPair;
 
+pub mod held;
 pub mod issue;
 pub mod keep;
+pub mod pace;
 pub mod registration;
 pub mod rotation;
 pub mod secret;

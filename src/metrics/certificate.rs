@@ -41,6 +41,8 @@ pub enum Problem {
     SecretNotOurs,
     /// The Secret could not be written.
     SecretNotWritten,
+    /// Somebody else writes it again and again.
+    SecretContested,
     /// There is no registration to write the bundle to.
     RegistrationMissing,
     /// Somebody else was told to write the bundle.
@@ -49,16 +51,20 @@ pub enum Problem {
     BundleContested,
     /// The bundle could not be written.
     BundleNotWritten,
+    /// Somebody else's bundle trusts more than it has to.
+    BundleTrustsOthers,
 }
 
 impl Problem {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::SecretNotOurs,
         Self::SecretNotWritten,
+        Self::SecretContested,
         Self::RegistrationMissing,
         Self::BundleNotOurs,
         Self::BundleContested,
         Self::BundleNotWritten,
+        Self::BundleTrustsOthers,
     ];
 
     /// As labels and the log say it.
@@ -66,10 +72,12 @@ impl Problem {
         match self {
             Self::SecretNotOurs => "secret-not-ours",
             Self::SecretNotWritten => "secret-not-written",
+            Self::SecretContested => "secret-contested",
             Self::RegistrationMissing => "registration-missing",
             Self::BundleNotOurs => "bundle-not-ours",
             Self::BundleContested => "bundle-contested",
             Self::BundleNotWritten => "bundle-not-written",
+            Self::BundleTrustsOthers => "bundle-trusts-others",
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Holder {
     ConfigMap,
     /// A Secret.
     Secret,
+    /// A registration of mutating webhooks.
+    Registration,
     /// Anything else.
     Other,
 }
@@ -76,6 +78,7 @@ impl Key {
                 Holder::Template => "templates",
                 Holder::ConfigMap | Holder::Other => "ConfigMaps of ours",
                 Holder::Secret => "the certificate's Secret",
+                Holder::Registration => "the webhook's registration",
             };
             format!("{} of {holder}", map.field())
         };
@@ -93,10 +96,11 @@ const NAMESPACE_AND_CONFIG_MAP: &[(Holder, Map)] =
 const CONFIG_MAP: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Annotation)];
 const CONFIG_MAP_LABEL: &[(Holder, Map)] = &[(Holder::ConfigMap, Map::Label)];
 const SECRET: &[(Holder, Map)] = &[(Holder::Secret, Map::Annotation)];
+const REGISTRATION: &[(Holder, Map)] = &[(Holder::Registration, Map::Annotation)];
 const TEMPLATE: &[(Holder, Map)] = &[(Holder::Template, Map::Annotation)];
 
 /// Every key of ours, as `docs/annotations.md` has them.
-pub(super) const KEYS: [Key; 21] = [
+pub(super) const KEYS: [Key; 22] = [
     Key::read(names::INJECT, POD_AND_NAMESPACE),
     Key::read(names::REQUIRED, POD_AND_NAMESPACE),
     Key::read(names::PORT, POD),
@@ -118,6 +122,7 @@ pub(super) const KEYS: [Key; 21] = [
     Key::written(names::UNUSED_SINCE, CONFIG_MAP),
     Key::written(names::LAST_GOOD, CONFIG_MAP_LABEL),
     Key::written(names::ROTATED, SECRET),
+    Key::written(names::CERTIFICATE, REGISTRATION),
 ];
 
 /// Names of the community's that are read, beside `param_…`.

@@ -393,6 +393,7 @@ fn metadata(object: &Value) -> Vec<Metadata<'_>> {
         (template::KIND, _) => Holder::Template,
         ("ConfigMap", _) => Holder::ConfigMap,
         ("Secret", _) => Holder::Secret,
+        ("MutatingWebhookConfiguration", _) => Holder::Registration,
         ("Pod", _) => Holder::Pod,
         (_, Some(_)) => Holder::Workload,
         (_, None) => Holder::Other,

@@ -3,18 +3,20 @@
 //! Input: Secret and registration as they are stored. Output: the Secret written as [`super::rotation`] decides, the bundles where
 //! they do not let the API server accept what is served. Every replica looks and tells; the one that holds the lease writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::registration::{Publication, Registration, service_names};
-use super::rotation::{Judgement, Seen, Step, judge};
+use super::rotation::{Judgement, MOST_OLD, Seen, Step, judge};
 use super::secret::{self, Stored};
 use super::{Observer, issue};
-use crate::controller::apply::{WriteError, Writer};
+use crate::controller::apply::{Source, WriteError, Writer};
 use crate::controller::backoff;
 use crate::controller::lease::Leadership;
 use crate::controller::observe;
@@ -26,10 +28,10 @@ const RESYNC: Duration = Duration::from_mins(10);
 
 /// Who makes a write of the Secret necessary: nobody where it is the next step of what was begun. To ask is to provoke: who
 /// takes the answer away again and again must not have authorities made without end.
-const fn provoked(step: &Step) -> &'static str {
+fn provoked(step: &Step, stored: Option<&Stored>) -> String {
     match step {
-        Step::Switch { .. } | Step::Retire => "",
-        _ => "anybody",
+        Step::Switch { .. } | Step::Retire => String::new(),
+        _ => stored.map_or_else(|| "somebody who deletes it".to_owned(), Stored::others),
     }
 }
 
@@ -49,6 +51,8 @@ pub struct Keeper {
     failures: u32,
     /// Of the bundles.
     pace: Pace,
+    /// The state of the registration's entries after we wrote them.
+    ours: Option<(String, i64)>,
     /// Of the Secret. Whoever else writes it must not race us.
     secret_pace: Pace,
     /// What was told last.
@@ -73,9 +77,27 @@ impl Outcome {
         self.later = self.later.into_iter().chain([wait]).min();
     }
 
-    fn written(&mut self, problem: Problem, written: Result<(), WriteError>) -> bool {
+    /// Tells of bundles of others that trust more than they have to, whoever took that out of the Secret.
+    fn others(&mut self, registration: &Registration, judgement: &Judgement) {
+        let beyond = registration.beyond(&judgement.trusted, judgement.needed());
+        if beyond.is_empty() || judgement.needed().is_empty() {
+            return;
+        }
+        let entries: Vec<_> = beyond.keys().copied().collect();
+        let writers: BTreeSet<_> = beyond.values().flatten().map(String::as_str).collect();
+        let writers: Vec<_> = writers.into_iter().collect();
+        let why = format!(
+            "the caBundle of {} trusts authorities that our Secret does not name, such as one that was replaced, and whoever has \
+             the key of one can pass for the webhook; {} wrote it: take them out, or all of it, and ours is written",
+            entries.join(", "),
+            writers.join(", ")
+        );
+        self.problems.insert(Problem::BundleTrustsOthers, why);
+    }
+
+    fn written<T>(&mut self, problem: Problem, written: Result<T, WriteError>) -> Option<T> {
         match written {
-            Ok(()) => return true,
+            Ok(written) => return Some(written),
             Err(WriteError::NotLeader) => self.not_leader = true,
             Err(error) => {
                 self.failed = true;
@@ -85,7 +107,7 @@ impl Outcome {
                 }
             }
         }
-        false
+        None
     }
 }
 
@@ -98,7 +120,7 @@ impl Keeper {
         metrics: Certificates,
         events: Arc<observe::Observer>,
     ) -> Self {
-        let (registered, kept, failures, pace, secret_pace, told) = Default::default();
+        let (registered, kept, failures, pace, ours, secret_pace, told) = Default::default();
         Self {
             observer,
             writer,
@@ -109,6 +131,7 @@ impl Keeper {
             kept,
             failures,
             pace,
+            ours,
             secret_pace,
             told,
         }
@@ -160,11 +183,14 @@ impl Keeper {
 
         let called = registration.as_ref().and_then(Registration::called);
         let names = called.map_or_else(|| self.default_names(), |names| names.into_iter().collect());
-        self.keep_secret(stored.as_ref(), &judgement, &names, now, &mut outcome).await;
-        match registration {
+        let wrote = self.keep_secret(stored.as_ref(), &judgement, &names, now, &mut outcome).await;
+        self.secret_contested(stored.as_ref(), &mut outcome);
+        match &registration {
             Some(registration) => {
-                let publication = registration.publish(&judgement.trusted, judgement.needed);
-                self.publish(publication, &mut outcome).await;
+                // What is written there now is for the next look, which the watch is about to bring.
+                let seen = stored.as_ref().filter(|_| !wrote);
+                self.publish(registration, seen, &judgement, &mut outcome).await;
+                outcome.others(registration, &judgement);
             }
             None => {
                 let why = format!(
@@ -181,6 +207,7 @@ impl Keeper {
         service_names(names::SERVICE, &self.observer.own_namespace).to_vec()
     }
 
+    /// Does what comes next. Gives whether the Secret was written.
     async fn keep_secret(
         &mut self,
         stored: Option<&Stored>,
@@ -188,7 +215,7 @@ impl Keeper {
         names: &[String],
         now: Timestamp,
         outcome: &mut Outcome,
-    ) {
+    ) -> bool {
         let observer = Arc::clone(&self.observer);
         let Observer { own_namespace, objects, .. } = &*observer;
         if let Step::Refuse(why) = &judgement.step {
@@ -196,20 +223,20 @@ impl Keeper {
             outcome.problems.insert(Problem::SecretNotOurs, why);
         }
         if !self.leadership.is_held() || matches!(judgement.step, Step::Keep | Step::Refuse(_)) {
-            return;
+            return false;
         }
-        let by = provoked(&judgement.step);
-        if let Some(wait) = self.secret_pace.wait(by) {
+        let by = provoked(&judgement.step, stored);
+        if let Some(wait) = self.secret_pace.wait(&by) {
             outcome.wait(wait);
-            return;
+            return false;
         }
         let content = match issue::content(judgement, stored, names, now) {
             Ok(Some(content)) => content,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(error) => {
                 outcome.failed = true;
                 outcome.problems.insert(Problem::SecretNotWritten, format!("making a certificate: {error}"));
-                return;
+                return false;
             }
         };
         let object = secret::object(own_namespace, &objects.secret, &content, stored);
@@ -217,10 +244,28 @@ impl Keeper {
             None => self.writer.create_secret(&object).await,
             Some(_) => self.writer.apply_secret(&object).await,
         };
-        if outcome.written(Problem::SecretNotWritten, written) {
-            self.secret_pace.wrote(by);
+        let written = outcome.written(Problem::SecretNotWritten, written).is_some();
+        if written {
+            self.secret_pace.wrote(&by);
             self.did(&judgement.step, stored, names);
         }
+        written
+    }
+
+    /// Tells of who writes the Secret again and again, if somebody does.
+    fn secret_contested(&self, stored: Option<&Stored>, outcome: &mut Outcome) {
+        let Some(by) = self.secret_pace.contested() else { return };
+        let Observer { own_namespace, objects, .. } = &*self.observer;
+        let why = format!(
+            "{by} writes Secret {own_namespace}/{} again and again, and what it says cannot be kept: stop it (the Secret is for no \
+             repository and no backup), or use --certificate external",
+            objects.secret
+        );
+        if let Some(stored) = stored.filter(|_| !self.told.contains_key(&Problem::SecretContested)) {
+            let event = stored.event(own_namespace, &objects.secret, "CertificateContested", why.clone());
+            self.events.events.template(event);
+        }
+        outcome.problems.insert(Problem::SecretContested, why);
     }
 
     /// Counts and tells what was done.
@@ -229,7 +274,14 @@ impl Keeper {
         let (made, why, message): (&[Certificate], _, _) = match step {
             Step::Keep | Step::Refuse(_) => return,
             Step::Make(why) => (&Certificate::ALL, Some(why), "authority and certificate made and kept"),
-            Step::Prepare { why, .. } => {
+            Step::Prepare { why, left_out, .. } => {
+                if *left_out > 0 {
+                    tracing::warn!(
+                        left_out,
+                        most = MOST_OLD,
+                        "the registration trusts more authorities than are kept"
+                    );
+                }
                 let message =
                     "authority made and kept; it signs once every entry of the registration trusts it";
                 (&[Certificate::Authority], Some(why), message)
@@ -251,16 +303,24 @@ impl Keeper {
         tracing::info!(secret = objects.secret, why = reason, names = names.join(", "), "{message}");
         if let Some((stored, why)) = stored.zip(why.filter(|why| why.is_trouble())) {
             let note = format!("{why}: it is made anew");
-            self.events.events.template(stored.event(own_namespace, &objects.secret, note));
+            self.events.events.template(stored.event(
+                own_namespace,
+                &objects.secret,
+                "CertificateUnusable",
+                note,
+            ));
         }
     }
 
-    async fn publish(&mut self, publication: Publication, outcome: &mut Outcome) {
-        let (object, entries, replaced) = match publication {
-            Publication::Current => {
-                self.pace.contested(outcome);
-                return;
-            }
+    async fn publish(
+        &mut self,
+        registration: &Registration,
+        seen: Option<&Stored>,
+        judgement: &Judgement,
+        outcome: &mut Outcome,
+    ) {
+        match registration.publish(&judgement.trusted, judgement.needed(), judgement.mark.as_deref()) {
+            Publication::Current => {}
             Publication::Left { injector, annotation } => {
                 let why = format!(
                     "the caBundle of {} is {injector}'s to write (annotation {annotation}), and does not hold the authority of \
@@ -270,25 +330,50 @@ impl Keeper {
                 outcome.problems.insert(Problem::BundleNotOurs, why);
                 return;
             }
-            Publication::Apply { object, entries, replaced } => (object, entries, replaced),
-        };
-        if !self.leadership.is_held() {
-            return;
-        }
-        let by = replaced.into_iter().collect::<Vec<_>>().join(", ");
-        let wait = self.pace.wait(&by);
-        if let Some(wait) = wait {
-            outcome.wait(wait);
-        } else {
-            let written = self.writer.apply_bundles(&object).await;
-            if outcome.written(Problem::BundleNotWritten, written) {
-                self.pace.wrote(&by);
-                self.metrics.published();
-                let registration = &self.observer.objects.registration;
-                tracing::info!(registration, entries, replaced = by, "caBundle written");
+            Publication::Apply { object, entries, replaced } => {
+                if !self.leadership.is_held() {
+                    return;
+                }
+                let state = registration.state();
+                // What we wrote ourselves is nobody's contest.
+                let is_ours =
+                    self.ours.as_ref().is_some_and(|(uid, generation)| (&**uid, *generation) == state);
+                let by: Vec<_> = replaced.into_iter().filter(|_| !is_ours).collect();
+                match (seen, self.pace.wait(&by.join(", "))) {
+                    (Some(seen), None) => {
+                        let written = self.apply(&object, seen, outcome).await;
+                        if let Some(generation) = written {
+                            self.ours = Some((state.0.to_owned(), generation));
+                            self.pace.wrote(&by.join(", "));
+                            let registration = &self.observer.objects.registration;
+                            tracing::info!(
+                                registration,
+                                entries,
+                                replaced = by.join(", "),
+                                "caBundle written"
+                            );
+                        }
+                    }
+                    (_, wait) => outcome.wait(wait.unwrap_or(Pace::SHORTEST)),
+                }
             }
         }
-        self.pace.contested(outcome);
+        if let Some(by) = self.pace.contested() {
+            let why = format!(
+                "{by} writes another caBundle again and again: stop it, or use --certificate external"
+            );
+            outcome.problems.insert(Problem::BundleContested, why);
+        }
+    }
+
+    /// Applies bundles that were made of this Secret. Gives the registration's generation then.
+    async fn apply(&self, object: &Value, seen: &Stored, outcome: &mut Outcome) -> Option<i64> {
+        let Observer { own_namespace, objects, .. } = &*self.observer;
+        let source = Source { namespace: own_namespace, name: &objects.secret, seen };
+        let written = self.writer.apply_bundles(object, &source).await;
+        let generation = outcome.written(Problem::BundleNotWritten, written)?;
+        self.metrics.published();
+        Some(generation)
     }
 
     fn wait(&mut self, outcome: &Outcome) -> Duration {
@@ -336,61 +421,3 @@ impl<T: PartialEq> Since<T> {
         }
     }
 }
-
-/// How often something is written: at once where it is missing, ever more rarely where another puts its own in its place.
-#[derive(Debug, Default)]
-struct Pace {
-    last: Option<Instant>,
-    /// How often in a row others replaced what was written, and who did.
-    contests: u32,
-    by: String,
-}
-
-impl Pace {
-    /// Nothing is written more often than this.
-    const SHORTEST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_mins(1);
-    /// After this time without another's, nothing is contested.
-    const QUIET: Duration = Duration::from_mins(10);
-    /// More than a person does by mistake.
-    const CONTESTED: u32 = 3;
-
-    fn since(&self) -> Option<Duration> {
-        self.last.map(|last| last.elapsed()).filter(|since| *since < Self::QUIET)
-    }
-
-    /// How long the write has to wait, that replaces what these wrote.
-    fn wait(&self, by: &str) -> Option<Duration> {
-        let since = self.since()?;
-        let factor = if by.is_empty() { 1 } else { 2_u32.saturating_pow(self.contests) };
-        let pause = Self::SHORTEST.saturating_mul(factor).min(Self::LONGEST);
-        pause.checked_sub(since).filter(|wait| !wait.is_zero())
-    }
-
-    fn wrote(&mut self, by: &str) {
-        match self.since() {
-            Some(_) if by.is_empty() => {}
-            Some(_) => self.contests = self.contests.saturating_add(1),
-            None => self.contests = 0,
-        }
-        if !by.is_empty() {
-            by.clone_into(&mut self.by);
-        }
-        self.last = Some(Instant::now());
-    }
-
-    /// Tells of it, if it is so.
-    fn contested(&self, outcome: &mut Outcome) {
-        if self.contests >= Self::CONTESTED && self.since().is_some() {
-            let why = format!(
-                "{} writes another caBundle again and again: stop it, or use --certificate external",
-                self.by
-            );
-            outcome.problems.insert(Problem::BundleContested, why);
-        }
-    }
-}
-
-#[cfg(test)]
-#[path = "keep_tests.rs"]
-mod tests;

@@ -6,7 +6,7 @@
 //! A bundle is written where it would not let the API server accept what we serve or are about to, or where it is ours and out
 //! of date. One of somebody else's that holds our authorities is enough, and stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use base64_simd::STANDARD;
@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 
+use crate::names;
 use crate::x509::{self, Der};
 
 /// Field manager of the bundles that we write.
@@ -39,6 +40,8 @@ pub struct Registration {
     resource_version: String,
     /// Grows with every change of an entry.
     generation: i64,
+    /// Of which certificate our bundles were made, if it is known.
+    mark: Option<String>,
     /// Who was told to write its bundles, and by which annotation.
     injector: Option<(&'static str, &'static str)>,
     entries: Vec<Entry>,
@@ -110,6 +113,7 @@ impl Registration {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
+            mark: annotations.and_then(|annotations| annotations.get(names::CERTIFICATE)).cloned(),
             injector: INJECTORS.into_iter().find(|(key, _)| told(key)),
             entries: object.webhooks.iter().flatten().map(|webhook| entry(webhook, managed)).collect(),
         }
@@ -145,6 +149,34 @@ impl Registration {
         (&self.uid, self.generation)
     }
 
+    /// Of which certificate our bundles were made, if that was the only one that was served.
+    pub fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
+    }
+
+    /// The bundles that are ours, as we wrote them.
+    pub fn ours(&self) -> impl Iterator<Item = Vec<Der>> {
+        let ours = self.entries.iter().filter(|entry| entry.is_ours());
+        ours.filter_map(|entry| x509::certificates(&entry.bundle).ok())
+    }
+
+    /// The entries whose bundle is somebody else's, holds what we need, and trusts others than `authorities` as well; and who
+    /// wrote it.
+    pub fn beyond(&self, authorities: &[Der], needed: &[Der]) -> BTreeMap<&str, BTreeSet<String>> {
+        let beyond = |entry: &&Entry| {
+            let trusted = x509::certificates(&entry.bundle).unwrap_or_default();
+            !entry.is_ours()
+                && needed.iter().all(|authority| trusted.contains(authority))
+                && trusted.iter().any(|der| x509::is_authority(der) && !authorities.contains(der))
+        };
+        self.entries.iter().filter(beyond).map(|entry| (&*entry.name, entry.wrote())).collect()
+    }
+
+    /// Whether a bundle of ours does not trust this authority.
+    pub fn is_unpublished(&self, authority: &Der) -> bool {
+        self.ours().any(|bundle| !bundle.contains(authority))
+    }
+
     /// The entries that do not trust all of these authorities.
     pub fn lacking(&self, authorities: &[Der]) -> Vec<&str> {
         let lacks = |entry: &&Entry| {
@@ -154,10 +186,9 @@ impl Registration {
         self.entries.iter().filter(lacks).map(|entry| &*entry.name).collect()
     }
 
-    /// What has to be done so that the API server trusts `authorities`; of these, the first `needed` sign what is served, or are
-    /// about to. While there is none nothing is done.
-    pub fn publish(&self, authorities: &[Der], needed: usize) -> Publication {
-        let needed = authorities.get(..needed).unwrap_or_default();
+    /// What has to be done so that the API server trusts `authorities`; of these, the `needed` sign what is served, or are about
+    /// to. While there is none nothing is done. `mark` says of which certificate they are.
+    pub fn publish(&self, authorities: &[Der], needed: &[Der], mark: Option<&str>) -> Publication {
         if needed.is_empty() {
             return Publication::Current;
         }
@@ -182,17 +213,19 @@ impl Registration {
                 replaced.extend(entry.wrote());
             }
         }
+        let is_marked = self.mark() == mark || !self.entries.iter().any(Entry::is_ours);
         match (entries, self.injector) {
-            (0, _) => Publication::Current,
+            (0, None) if is_marked => Publication::Current,
+            (0, Some(_)) => Publication::Current,
             (_, Some((annotation, injector))) => Publication::Left { injector, annotation },
-            (entries, None) => Publication::Apply { object: self.object(&applied), entries, replaced },
+            (entries, None) => Publication::Apply { object: self.object(&applied, mark), entries, replaced },
         }
     }
 
     /// For server-side apply: on this object and this version of it, or not at all. So nothing is created, and no entry that went
     /// in between comes back without what makes it one.
-    fn object(&self, webhooks: &[Value]) -> Value {
-        json!({
+    fn object(&self, webhooks: &[Value], mark: Option<&str>) -> Value {
+        let mut object = json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "MutatingWebhookConfiguration",
             "metadata": {
@@ -201,7 +234,12 @@ impl Registration {
                 "resourceVersion": self.resource_version,
             },
             "webhooks": webhooks,
-        })
+        });
+        // What is left out goes.
+        if let Some(mark) = mark {
+            object["metadata"]["annotations"] = json!({(names::CERTIFICATE): mark});
+        }
+        object
     }
 }
 

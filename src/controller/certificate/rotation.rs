@@ -2,7 +2,7 @@
 //!
 //! Input: what is [`Seen`]. Output: a [`Judgement`]: one step with its reason, and whom the registration has to trust meanwhile.
 //!
-//! The state is in the Secret alone, so that whoever leads goes on where the one before stopped:
+//! The state is in the Secret, so that whoever leads goes on where the one before stopped:
 //!
 //! | state | `ca.crt` | `ca-next.key` | what comes next |
 //! | --- | --- | --- | --- |
@@ -10,26 +10,28 @@
 //! | publishing | the same, the next | key of the next | every entry trusts it for [`Times::wait`]: [`Step::Switch`] |
 //! | overlapping | the one that signs, those before | empty | [`Times::overlap`] has passed and they are not needed: [`Step::Retire`] |
 //!
-//! Nothing is served that an API server may not know yet, and the Secret forgets nobody whose certificates may still be served (who
-//! writes an older Secret over it makes it forget). What
-//! has to pass for that is measured by a clock that does not jump, anew by each process; the wall clock says when to begin, and
-//! never that something may be taken away. A new certificate is in force wherever the one before was, whichever of two clocks
-//! was wrong.
+//! Nothing is served that an API server may not know yet, and nobody is forgotten whose certificates may still be served: neither
+//! by the Secret, nor, where another Secret was put in its place, by the registration ([`super::held`]). What has to pass for that
+//! is measured by a clock that does not jump, anew by each process; the wall clock says when to begin, and never that something
+//! may be taken away. A new certificate is in force wherever the one before was, whichever of two clocks was wrong.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
 
+use super::held::Held;
 use super::registration::Registration;
-use super::secret::{AUTHORITIES, AUTHORITY_KEY, CERTIFICATE, KEY, NEXT_KEY, Stored};
+use super::secret::{CERTIFICATE, KEY, Stored};
+use crate::admission::sidecar::hex;
 use crate::x509::{self, Der};
 
 /// A certificate is renewed this long before its end: a third of its life, time for everyone who mounts it and for people to
 /// notice that it does not happen.
 const RENEWED_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// An authority is replaced this long before its end: it must outlast what it signs.
-const REPLACED_BEFORE: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub const REPLACED_BEFORE: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Authorities that stay trusted beside those that sign.
 pub const MOST_OLD: usize = 8;
 
@@ -148,6 +150,8 @@ pub enum Step {
         why: Why,
         /// Whom clients trust beside it; the one that signs first.
         trusted: Vec<Der>,
+        /// How many more are trusted now: a Secret holds no more than [`MOST_OLD`] beside those that sign.
+        left_out: usize,
     },
     /// Let the next authority sign a certificate and forget the key of the one before.
     Switch {
@@ -199,6 +203,8 @@ pub struct Judgement {
     pub step: Step,
     /// Whom clients have to trust now: the authority that signs, the next one, those before.
     pub trusted: Vec<Der>,
+    /// Of which certificate bundles of these are, if that is the only one that is served: see [`super::held`].
+    pub mark: Option<String>,
     /// How many of them every entry has to trust: those that sign, or are about to.
     pub needed: usize,
     /// When the authority that signs ends, if there is one.
@@ -215,70 +221,11 @@ pub struct Judgement {
     pub lasts: Option<Timestamp>,
 }
 
-/// The authorities of the Secret.
-struct Held {
-    /// The one whose key is there.
-    signs: Option<Der>,
-    /// Whether it may sign.
-    able: Result<(), Why>,
-    /// The one that signs next.
-    next: Option<Der>,
-    /// The others, the latest first.
-    old: Vec<Der>,
-}
-
-impl Held {
-    fn of(stored: Option<&Stored>, now: Timestamp) -> Self {
-        let nothing = |why| Self { signs: None, able: Err(why), next: None, old: Vec::new() };
-        let Some(stored) = stored else { return nothing(Why::Missing) };
-        let all = match x509::certificates(stored.get(AUTHORITIES)) {
-            Ok(all) => all,
-            Err(why) => return nothing(Why::Unusable { key: AUTHORITIES, why }),
-        };
-        let (signs, able) = match signs(&all, stored.get(AUTHORITY_KEY)) {
-            Ok(signs) => (Some(signs.clone()).filter(x509::is_authority), in_force(signs, now)),
-            Err(why) => (None, Err(why)),
-        };
-        let is_next = |der: &&Der| {
-            let fits = x509::fits(der, stored.get(NEXT_KEY)).is_ok_and(|fits| fits);
-            fits && Some(*der) != signs.as_ref() && in_force(der, now).is_ok()
-        };
-        let next = all.iter().find(is_next).cloned();
-        let is_old =
-            |der: &Der| x509::is_authority(der) && ![signs.as_ref(), next.as_ref()].contains(&Some(der));
-        let old = all.iter().filter(|der| is_old(der)).cloned().collect();
-        Self { signs, able, next, old }
+impl Judgement {
+    /// Whom every entry has to trust: those that sign, or are about to.
+    pub fn needed(&self) -> &[Der] {
+        self.trusted.get(..self.needed).unwrap_or_default()
     }
-
-    /// All of them: the one that signs, the next one, those before.
-    fn trusted(&self) -> Vec<Der> {
-        self.signs.iter().chain(&self.next).chain(&self.old).cloned().collect()
-    }
-
-    /// The one that signs, where it can sign at all.
-    fn signer(&self) -> Option<&Der> {
-        let can = matches!(self.able, Ok(()) | Err(Why::AuthorityEnds(_)));
-        self.signs.as_ref().filter(|_| can)
-    }
-}
-
-/// The certificate whose key this is.
-fn signs<'a>(all: &'a [Der], key: &[u8]) -> Result<&'a Der, Why> {
-    for certificate in all {
-        if x509::fits(certificate, key).map_err(|why| Why::Unusable { key: AUTHORITY_KEY, why })? {
-            return Ok(certificate);
-        }
-    }
-    Err(Why::WrongKey { key: AUTHORITY_KEY, certificate: AUTHORITIES })
-}
-
-/// Whether an authority can sign something that lasts.
-fn in_force(authority: &Der, now: Timestamp) -> Result<(), Why> {
-    let life = x509::life(authority).ok().filter(|_| x509::is_authority(authority));
-    let Some((_, end)) = life.filter(|(begin, end)| *begin <= now && now < *end) else {
-        return Err(Why::NotInForce);
-    };
-    if end.duration_since(now) <= REPLACED_BEFORE { Err(Why::AuthorityEnds(end)) } else { Ok(()) }
 }
 
 /// Judges what is there. Without a registration there are no names to compare: any will do.
@@ -289,18 +236,33 @@ pub fn judge(seen: &Seen<'_>, times: Times) -> Judgement {
     let held = Held::of(seen.stored, seen.now);
     let published = seen.registration.map(Registration::trusted).unwrap_or_default();
     let certificate = certificate(seen, held.signs.as_ref());
-    let (step, again) = match &held.next {
-        Some(next) => publishing(seen, times, &held, next, &certificate),
-        None => settled(seen, times, &held, &published, &certificate),
+    // Whatever Secret was there before, all that is served is of this one by then.
+    let is_served = certificate.is_ok() && seen.kept_for >= times.overlap;
+    let mark = mark(seen.stored);
+    let held = match seen.registration.filter(|_| !is_served) {
+        Some(registration) => held.beside(registration, &mark),
+        None => held,
     };
+    let is_new = held.signer().filter(|_| held.is_replaced).and_then(|signs| is_new(seen, times, signs));
+    let (step, again) = match (is_new, &held.next) {
+        (Some(again), _) => (Step::Keep, Some(again)),
+        (None, Some(next)) => publishing(seen, times, &held, next, &certificate),
+        (None, None) => settled(seen, times, &held, &published, &certificate),
+    };
+    let mark = Some(mark).filter(|_| !held.is_replaced);
     let trusted = held.trusted();
     let begins =
         trusted.iter().chain(&published).filter_map(|der| x509::life(der).ok()).map(|(begin, _)| begin);
     let (Ok(end) | Err((_, Some(end)))) = certificate else {
-        return Judgement { again, begins: begins.min(), ..judged(step, &held) };
+        return Judgement { again, mark, begins: begins.min(), ..judged(step, &held) };
     };
     let lasts = lasts(seen.stored, &trusted);
-    Judgement { again, begins: begins.min(), end: Some(end), lasts, ..judged(step, &held) }
+    Judgement { again, mark, begins: begins.min(), end: Some(end), lasts, ..judged(step, &held) }
+}
+
+/// Equal for equal certificates.
+fn mark(stored: Option<&Stored>) -> String {
+    hex(&Sha256::digest(stored.map(|stored| stored.get(CERTIFICATE)).unwrap_or_default()), 16)
 }
 
 fn judged(step: Step, held: &Held) -> Judgement {
@@ -312,6 +274,7 @@ fn judged(step: Step, held: &Held) -> Judgement {
     Judgement {
         step,
         trusted: held.trusted(),
+        mark: None,
         needed: usize::from(held.signs.is_some()) + usize::from(held.next.is_some()),
         authority_end: held.signs.as_ref().and_then(|signs| x509::end(signs).ok()),
         end: None,
@@ -320,6 +283,14 @@ fn judged(step: Step, held: &Held) -> Judgement {
         begins: None,
         lasts: None,
     }
+}
+
+/// Whether what this authority signs may be refused by some API server that trusts others, since somebody put it into the Secret a
+/// short while ago; and when to look again. Not for ever: bundles may be somebody else's to write.
+fn is_new(seen: &Seen<'_>, times: Times, signs: &Der) -> Option<Duration> {
+    let is_unpublished = seen.registration.is_some_and(|registration| registration.is_unpublished(signs));
+    let remaining = if is_unpublished { times.wait } else { times.wait.saturating_sub(seen.registered_for) };
+    Some(remaining).filter(|remaining| !remaining.is_zero() && seen.kept_for < times.overlap)
 }
 
 /// What comes next while one authority is to follow another.
@@ -337,11 +308,12 @@ fn publishing(
         let others = held.signs.iter().chain(&held.old).take(MOST_OLD);
         return (Step::Switch { trusted: std::iter::once(next).chain(others).cloned().collect() }, None);
     }
-    let step = match (certificate, held.signer()) {
-        (Err((why, _)), Some(_)) => Step::Renew { why: why.clone(), trusted: held.trusted() },
-        _ => Step::Keep,
-    };
-    (step, published.then_some(remaining))
+    let again = published.then_some(remaining);
+    let (Err((why, _)), Some(signs)) = (certificate, held.signer()) else { return (Step::Keep, again) };
+    match is_new(seen, times, signs) {
+        Some(later) => (Step::Keep, again.or(Some(later))),
+        None => (Step::Renew { why: why.clone(), trusted: held.trusted() }, again),
+    }
 }
 
 /// What comes next while no authority is to follow.
@@ -355,26 +327,28 @@ fn settled(
     let asked = seen.stored.is_some_and(Stored::is_rotation_asked) && held.old.len() < MOST_OLD;
     if let Some(why) = held.able.clone().err().or_else(|| asked.then_some(Why::Asked)) {
         let mut trusted = held.trusted();
-        // What these signed may be served for a while, whatever became of the Secret.
-        trusted.extend(
-            published
-                .iter()
-                .filter(|der| x509::is_authority(der) && !trusted.contains(der))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
+        if held.signer().is_none() {
+            // What these signed may be served for a while, whatever became of the Secret.
+            let beside = |der: &&Der| x509::is_authority(der) && !held.trusted().contains(der);
+            trusted.extend(published.iter().filter(beside).cloned());
+        }
         if trusted.is_empty() {
             return (Step::Make(why), None);
         }
-        trusted.truncate(usize::from(held.signs.is_some()) + MOST_OLD);
-        return (Step::Prepare { why, trusted }, None);
+        let most = usize::from(held.signs.is_some()) + MOST_OLD;
+        let left_out = trusted.len().saturating_sub(most);
+        trusted.truncate(most);
+        return (Step::Prepare { why, trusted, left_out }, None);
     }
     let remaining = times.overlap.saturating_sub(seen.kept_for);
     let retirable = !held.old.is_empty() && remaining.is_zero();
     let asked_before = seen.stored.is_some_and(Stored::was_rotation_asked);
     match certificate {
         Ok(_) if retirable && asked_before => (Step::Retire, None),
-        Ok(_) => (Step::Keep, (asked_before && !held.old.is_empty()).then_some(remaining)),
+        Ok(_) => {
+            let goes = (asked_before && !held.old.is_empty()) || held.is_replaced;
+            (Step::Keep, goes.then_some(remaining))
+        }
         Err((why, _)) => {
             let mut trusted = held.trusted();
             // All that is served is of this authority for long.
@@ -421,4 +395,4 @@ fn lasts(stored: Option<&Stored>, trusted: &[Der]) -> Option<Timestamp> {
 
 #[cfg(test)]
 #[path = "rotation_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::issue::content;
 use super::registration::{FIELD_MANAGER, Publication, Registration};
-use super::rotation::{Phase, Seen, Step, Times, judge};
+use super::rotation::{Judgement, Phase, Seen, Step, Times, judge};
 use super::secret::{Stored, object};
 use crate::names;
 use crate::webhook::certificate::{Authority, LEAF_LIFETIME};
@@ -25,6 +25,11 @@ const ENTRIES: usize = 2;
 /// What is late at most: less than what is waited for.
 const REGISTRATION_LAG: u64 = 59;
 const SECRET_LAG: u64 = 3599;
+/// What somebody put into the Secret is served no earlier: by then a leader has looked, and API servers have heard of it.
+const RESTORED_LAG: u64 = 140;
+
+/// Whoever was paused for longer leads no more.
+const MOST_PAUSED: u64 = 10;
 
 /// What happens.
 #[derive(Debug, Clone)]
@@ -33,6 +38,9 @@ enum Event {
     Pass(u64),
     /// The leader looks, and writes the Secret, the registration, or both, before it ends or goes on.
     Look { secret: bool, registration: bool },
+    /// It decides what to write to the registration, and is paused before it writes it: until its next look, or for longer than it
+    /// may write.
+    Pause,
     /// Another leads, or the same after a restart.
     Restart,
     /// The leader's wall clock is wrong by this many hours, until more than ten minutes pass.
@@ -50,6 +58,8 @@ enum Event {
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     SecretDeleted,
+    /// One that we wrote before is put back.
+    SecretRestored(usize),
     AuthorityKeyLost,
     CertificateBroken,
     CertificateForeign,
@@ -61,6 +71,10 @@ enum Damage {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let damage = sample::select(vec![
         Damage::SecretDeleted,
+        Damage::SecretRestored(0),
+        Damage::SecretRestored(1),
+        Damage::SecretRestored(2),
+        Damage::SecretRestored(5),
         Damage::AuthorityKeyLost,
         Damage::CertificateBroken,
         Damage::CertificateForeign,
@@ -72,6 +86,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         12 => (sample::select(vec![true, true, true, false]), sample::select(vec![true, true, true, false]))
             .prop_map(|(secret, registration)| Event::Look { secret, registration }),
+        1 => sample::select(vec![0]).prop_map(|_| Event::Pause),
         6 => sample::select(vec![1, 20, 61, 61, 600, 3601]).prop_map(Event::Pass),
         1 => sample::select(vec![10 * 86_400, 61 * 86_400]).prop_map(Event::Pass),
         1 => sample::select(vec![0, 1]).prop_map(|_| Event::Restart),
@@ -97,12 +112,9 @@ impl<T: Clone> Late<T> {
     }
 
     /// Hears of what was written up to this moment.
-    fn hear(&mut self, until: u64, take: impl Fn(&T) -> bool) {
+    fn hear(&mut self, until: u64) {
         while self.unknown.first().is_some_and(|(at, _)| *at <= until) {
-            let (_, value) = self.unknown.remove(0);
-            if take(&value) {
-                self.known = value;
-            }
+            self.known = self.unknown.remove(0).1;
         }
     }
 }
@@ -111,6 +123,11 @@ impl<T: Clone> Late<T> {
 type Bundle = Option<Vec<Der>>;
 /// A certificate of ours.
 type Chain = Vec<Der>;
+/// A certificate, if we answer for it, and when it can be served at the earliest.
+type Mounted = (Option<Chain>, u64);
+
+/// What is written to the registration: to which entries, whom they trust, and of which certificate that is.
+type Decided = (Vec<usize>, Vec<Der>, Option<String>);
 
 struct Cluster {
     /// Seconds since the beginning, by a clock that does not jump.
@@ -120,11 +137,19 @@ struct Cluster {
     secret: Option<Value>,
     is_certificate_foreign: bool,
     bundles: [Bundle; ENTRIES],
+    /// Of which certificate they are.
+    mark: Option<String>,
     foreign: Der,
+    /// Of the registration, and of its entries.
+    version: u64,
     generation: u64,
     asked: usize,
     apis: [[Late<Bundle>; ENTRIES]; 2],
-    replicas: [Late<Option<Chain>>; 2],
+    replicas: [Late<Mounted>; 2],
+    /// The Secret whenever we wrote it, with a certificate of ours.
+    written: Vec<Value>,
+    /// What a paused leader writes, and over which version.
+    paused: Option<(u64, Decided)>,
     /// Since when the leader has seen generation and certificate.
     registered: Option<(u64, u64)>,
     kept: Option<(Option<Value>, u64)>,
@@ -143,11 +168,15 @@ impl Cluster {
             secret: None,
             is_certificate_foreign: false,
             bundles: [None, None],
+            mark: None,
             foreign,
+            version: 1,
             generation: 1,
             asked: 0,
             apis: [[late(), late()], [late(), late()]],
-            replicas: [Late::new(None), Late::new(None)],
+            replicas: [Late::new((None, 0)), Late::new((None, 0))],
+            written: Vec::new(),
+            paused: None,
             registered: None,
             kept: None,
             verified: HashMap::new(),
@@ -179,7 +208,12 @@ impl Cluster {
         let fields: serde_json::Map<_, _> = fields.collect();
         let managed =
             json!([{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:webhooks": fields}}]);
-        let metadata = json!({"name": "promsidecar", "uid": "u", "generation": self.generation, "managedFields": managed});
+        let annotations = self.mark.iter().map(|mark| (names::CERTIFICATE.to_owned(), json!(mark)));
+        let annotations: serde_json::Map<_, _> = annotations.collect();
+        let metadata = json!({
+            "name": "promsidecar", "uid": "u", "generation": self.generation,
+            "annotations": annotations, "managedFields": managed,
+        });
         let object = json!({"metadata": metadata, "webhooks": entries});
         Registration::of(&serde_json::from_value(object).unwrap())
     }
@@ -192,26 +226,33 @@ impl Cluster {
         self.secret.as_ref().map(|secret| secret["data"]["tls.crt"].clone())
     }
 
-    /// The leader looks.
-    fn look(&mut self, write_secret: bool, write_registration: bool) -> (Step, Phase) {
-        let (stored, registration) = (self.stored(), self.registration());
+    /// What the leader comes to.
+    fn judged(&mut self) -> (Judgement, Registration) {
+        let (stored, registration, certificate) = (self.stored(), self.registration(), self.certificate());
         if self.registered.is_none_or(|(generation, _)| generation != self.generation) {
             self.registered = Some((self.generation, self.time));
         }
-        let certificate = self.certificate();
         if self.kept.as_ref().is_none_or(|(kept, _)| *kept != certificate) {
-            self.kept = Some((certificate.clone(), self.time));
+            self.kept = Some((certificate, self.time));
         }
         let since = |at: u64| Duration::from_secs(self.time - at);
-        let now = self.true_time() + self.wrong;
         let seen = Seen {
             stored: stored.as_ref(),
             registration: Some(&registration),
             registered_for: since(self.registered.unwrap().1),
             kept_for: since(self.kept.as_ref().unwrap().1),
-            now,
+            now: self.true_time() + self.wrong,
         };
-        let judgement = judge(&seen, TIMES);
+        (judge(&seen, TIMES), registration)
+    }
+
+    /// The leader looks.
+    fn look(&mut self, write_secret: bool, write_registration: bool) -> (Step, Phase) {
+        self.go_on();
+        let (judgement, registration) = self.judged();
+        let (stored, certificate) = (self.stored(), self.certificate());
+        let now = self.true_time() + self.wrong;
+        let mut wrote = false;
         if write_secret
             && let Some(content) = content(&judgement, stored.as_ref(), &[NAME.to_owned()], now).unwrap()
         {
@@ -221,29 +262,60 @@ impl Cluster {
             {
                 object["metadata"]["annotations"][names::ROTATE] = asked.clone();
             }
-            self.secret = Some(object);
+            self.secret = Some(object.clone());
             self.is_certificate_foreign &= self.certificate() == certificate;
-            self.spread_certificate();
-        }
-        if write_registration
-            && let Publication::Apply { object, .. } =
-                registration.publish(&judgement.trusted, judgement.needed)
-        {
-            for entry in object["webhooks"].as_array().unwrap() {
-                let at = usize::from(entry["name"] == "e1");
-                self.bundles[at] = Some(judgement.trusted.clone());
+            if !self.is_certificate_foreign {
+                self.written.push(object);
             }
-            self.spread_bundles();
+            self.spread_certificate(0);
+            wrote = true;
+        }
+        // What is made of a Secret is written while that is the one.
+        if write_registration && !wrote {
+            self.publish(decided(&judgement, &registration));
         }
         (judgement.step, judgement.phase)
     }
 
-    fn spread_certificate(&mut self) {
+    /// The leader decides, and does not write yet.
+    fn pause(&mut self) {
+        self.go_on();
+        let (judgement, registration) = self.judged();
+        self.paused = Some((self.version, decided(&judgement, &registration)));
+    }
+
+    /// A paused leader goes on; what it writes is refused where the registration is another by now.
+    fn go_on(&mut self) {
+        if let Some((version, decided)) = self.paused.take()
+            && version == self.version
+        {
+            self.publish(decided);
+        }
+    }
+
+    fn publish(&mut self, (entries, trusted, mark): Decided) {
+        if !entries.is_empty() {
+            self.version += 1;
+            self.mark = mark;
+            let before = self.bundles.clone();
+            for at in entries {
+                self.bundles[at] = Some(trusted.clone());
+            }
+            if self.bundles != before {
+                self.spread_bundles();
+            }
+        }
+    }
+
+    fn spread_certificate(&mut self, lag: u64) {
         let stored = self.stored().unwrap();
         // Whoever put another certificate there has to answer for it.
         let chain = x509::certificates(stored.get("tls.crt")).ok().filter(|_| !self.is_certificate_foreign);
         for replica in &mut self.replicas {
-            replica.unknown.push((self.time, chain.clone()));
+            // What is written again comes no earlier by that.
+            let same = replica.unknown.iter().map(|(_, mounted)| mounted).find(|(known, _)| *known == chain);
+            let earliest = same.map_or(self.time + lag, |(_, earliest)| *earliest);
+            replica.unknown.push((self.time, (chain.clone(), earliest)));
         }
     }
 
@@ -253,6 +325,7 @@ impl Cluster {
     }
 
     fn spread_bundles(&mut self) {
+        self.version += 1;
         self.generation += 1;
         let ours = self.bundles.clone().map(|bundle| if self.is_ours(&bundle) { bundle } else { None });
         for api in &mut self.apis {
@@ -275,6 +348,14 @@ impl Cluster {
         if !self.is_whole() {
             return;
         }
+        if let Damage::SecretRestored(back) = damage {
+            if let Some(at) = self.written.len().checked_sub(back + 1) {
+                self.secret = Some(self.written[at].clone());
+                self.is_certificate_foreign = false;
+                self.spread_certificate(RESTORED_LAG);
+            }
+            return;
+        }
         let secret = self.secret.as_mut().unwrap();
         let encoded = |text: &str| json!(STANDARD.encode_to_string(text));
         let mut foreign = |begin: Timestamp| {
@@ -286,6 +367,7 @@ impl Cluster {
         self.is_certificate_foreign |= matches!(damage, Damage::CertificateForeign | Damage::CertificateOver);
         match damage {
             Damage::SecretDeleted => self.secret = None,
+            Damage::SecretRestored(_) => {}
             Damage::AuthorityKeyLost => secret["data"]["ca.key"] = encoded("lost"),
             Damage::CertificateBroken => secret["data"]["tls.crt"] = encoded("broken"),
             Damage::CertificateForeign => foreign(Self::start()),
@@ -303,22 +385,33 @@ impl Cluster {
         let (registration, secret) =
             (self.time.saturating_sub(REGISTRATION_LAG + 1), self.time.saturating_sub(SECRET_LAG + 1));
         for entry in self.apis.iter_mut().flatten() {
-            entry.hear(registration, |_| true);
+            entry.hear(registration);
         }
         (0..2).for_each(|at| self.mount(at, secret));
     }
 
-    /// A replica takes what it can serve.
+    /// A replica takes what it can serve of what was written up to this moment.
     fn mount(&mut self, replica: usize, until: u64) {
-        let now = self.true_time();
+        let (time, now) = (self.time, self.true_time());
         let in_force = |der: &Der| x509::life(der).is_ok_and(|(begin, end)| begin <= now && now < end);
-        let take = |chain: &Option<Chain>| chain.as_ref().is_some_and(|chain| chain.iter().all(in_force));
-        self.replicas[replica].hear(until, take);
+        let replica = &mut self.replicas[replica];
+        while replica.unknown.first().is_some_and(|(at, _)| *at <= until) {
+            let comes = |(_, (_, earliest)): &(u64, Mounted)| *earliest <= time;
+            // What is newer comes in its place.
+            if replica.unknown.len() == 1 && !replica.unknown.iter().all(comes) {
+                return;
+            }
+            let (_, mounted) = replica.unknown.remove(0);
+            if mounted.1 <= time && mounted.0.as_ref().is_some_and(|chain| chain.iter().all(in_force)) {
+                replica.known = mounted;
+            }
+        }
     }
 
     fn happen(&mut self, event: &Event) {
         match *event {
             Event::Pass(seconds) => {
+                self.paused = self.paused.take().filter(|_| seconds < MOST_PAUSED);
                 // Nobody sleeps over what is due: the leader looks in between. Its clock is not wrong for ever.
                 if seconds > 600 {
                     self.wrong = SignedDuration::ZERO;
@@ -333,9 +426,10 @@ impl Cluster {
                 }
             }
             Event::Look { secret, registration } => drop(self.look(secret, registration)),
-            Event::Restart => (self.registered, self.kept) = (None, None),
+            Event::Pause => self.pause(),
+            Event::Restart => (self.registered, self.kept, self.paused) = (None, None, None),
             Event::Clock(hours) => self.wrong = SignedDuration::from_hours(hours),
-            Event::Hear(at) => self.apis[at].iter_mut().for_each(|entry| entry.hear(self.time, |_| true)),
+            Event::Hear(at) => self.apis[at].iter_mut().for_each(|entry| entry.hear(self.time)),
             Event::Mount(at) => self.mount(at, self.time),
             Event::Damage(damage) => self.damage(damage),
             Event::Ask => {
@@ -350,7 +444,7 @@ impl Cluster {
     /// Whatever is served is accepted by whoever calls.
     fn assert_trusted(&mut self, after: &Event) {
         let now = self.true_time();
-        for chain in self.replicas.iter().filter_map(|replica| replica.known.as_ref()) {
+        for chain in self.replicas.iter().filter_map(|replica| replica.known.0.as_ref()) {
             let (begin, end) = x509::life(&chain[0]).unwrap();
             assert!(
                 begin <= now && now < end,
@@ -375,6 +469,19 @@ impl Cluster {
     }
 }
 
+/// What the leader writes to the registration.
+fn decided(judgement: &Judgement, registration: &Registration) -> Decided {
+    let mark = judgement.mark.clone();
+    let entries = match registration.publish(&judgement.trusted, judgement.needed(), mark.as_deref()) {
+        Publication::Apply { object, .. } => {
+            let entries = object["webhooks"].as_array().unwrap().iter();
+            entries.map(|entry| usize::from(entry["name"] == "e1")).collect()
+        }
+        Publication::Current | Publication::Left { .. } => Vec::new(),
+    };
+    (entries, judgement.trusted.clone(), mark)
+}
+
 /// Everything comes to rest: one authority, trusted by every entry, and a certificate of it.
 fn assert_recovers(cluster: &mut Cluster) {
     for _ in 0..3 {
@@ -386,7 +493,7 @@ fn assert_recovers(cluster: &mut Cluster) {
     let asked = cluster.stored().is_some_and(|stored| stored.was_rotation_asked());
     assert_eq!(cluster.look(true, true), (Step::Keep, if asked { Phase::Settled } else { phase }));
     for (replica, api) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let chain = cluster.replicas[replica].known.as_ref().unwrap();
+        let chain = cluster.replicas[replica].known.0.as_ref().unwrap();
         for entry in &cluster.apis[api] {
             let bundle = entry.known.as_ref().unwrap();
             assert!(phase == Phase::Overlapping || bundle.len() == 1, "{phase:?}: {}", bundle.len());

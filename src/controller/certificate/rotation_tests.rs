@@ -18,11 +18,11 @@ const NAME: &str = "promsidecar-webhook.promsidecar-system.svc";
 const TIMES: Times = Times { wait: Duration::from_mins(1), overlap: Duration::from_hours(1) };
 
 /// In the middle of the leaf's life of every test.
-fn now() -> Timestamp {
+pub(in super::super) fn now() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
-fn days(days: i64) -> SignedDuration {
+pub(in super::super) fn days(days: i64) -> SignedDuration {
     SignedDuration::from_hours(days * 24)
 }
 
@@ -33,7 +33,7 @@ fn called() -> Vec<String> {
 type Data = BTreeMap<String, ByteString>;
 
 /// As the controller makes it at this time.
-fn made(at: Timestamp) -> (Authority, Data) {
+pub(in super::super) fn made(at: Timestamp) -> (Authority, Data) {
     let authority = Authority::new(at.into()).unwrap();
     let leaf = leaf(&authority, at);
     let data = [("ca.crt", authority.pem().to_owned()), ("ca.key", authority.key_pem())];
@@ -43,12 +43,12 @@ fn made(at: Timestamp) -> (Authority, Data) {
     (authority, data)
 }
 
-fn leaf(authority: &Authority, at: Timestamp) -> [(&'static str, String); 2] {
+pub(in super::super) fn leaf(authority: &Authority, at: Timestamp) -> [(&'static str, String); 2] {
     let pair = authority.pem_pair(&called(), at.into(), LEAF_LIFETIME).unwrap();
     [("tls.crt", pair.certificate), ("tls.key", pair.key)]
 }
 
-fn stored(data: Data) -> Stored {
+pub(in super::super) fn stored(data: Data) -> Stored {
     let mut secret =
         v1::Secret { data: Some(data), type_: Some("kubernetes.io/tls".to_owned()), ..v1::Secret::default() };
     secret.metadata.labels =
@@ -56,7 +56,7 @@ fn stored(data: Data) -> Stored {
     Stored::of(&secret)
 }
 
-fn der(pem: &str) -> Vec<Der> {
+pub(in super::super) fn der(pem: &str) -> Vec<Der> {
     x509::certificates(pem.as_bytes()).unwrap()
 }
 
@@ -211,7 +211,7 @@ fn an_authority_that_cannot_sign_is_replaced_and_stays_trusted() {
         let Judgement { step, trusted, needed, .. } = judged(data);
         assert_eq!(needed, 0, "nothing is published of which nothing can be signed");
         match step {
-            Step::Prepare { why, trusted: from_then_on } => {
+            Step::Prepare { why, trusted: from_then_on, .. } => {
                 assert_eq!(from_then_on, trusted);
                 (why, trusted)
             }
@@ -244,11 +244,15 @@ fn an_authority_is_replaced_before_it_ends_and_no_clock_takes_it_away() {
     let step = |at| looked(&stored, at).step;
     let trusted = der(authority.pem());
     let why = Why::AuthorityEnds(end);
-    assert_eq!(step(end - days(90)), Step::Prepare { why, trusted: trusted.clone() });
+    assert_eq!(step(end - days(90)), Step::Prepare { why, trusted: trusted.clone(), left_out: 0 });
     // Renewed before.
     assert!(matches!(step(end - days(91)), Step::Renew { .. }));
     for at in [end, end + days(10_000), now() - days(1)] {
-        assert_eq!(step(at), Step::Prepare { why: Why::NotInForce, trusted: trusted.clone() }, "{at}");
+        assert_eq!(
+            step(at),
+            Step::Prepare { why: Why::NotInForce, trusted: trusted.clone(), left_out: 0 },
+            "{at}"
+        );
     }
 }
 
@@ -266,7 +270,7 @@ fn the_next_authority_signs_once_every_entry_has_trusted_it_for_a_while_and_the_
     };
     let one = std::slice::from_ref(&signs);
     let begun = look(&data, &[one, one], 1000, 10_000);
-    assert_eq!(begun.step, Step::Prepare { why: Why::Asked, trusted: one.to_vec() });
+    assert_eq!(begun.step, Step::Prepare { why: Why::Asked, trusted: one.to_vec(), left_out: 0 });
     data = after(&begun, Some(&data), now());
 
     let published = look(&data, &[one, one], 1000, 10_000);
@@ -361,7 +365,7 @@ fn what_was_published_stays_trusted_though_the_secret_is_lost_and_is_followed_in
     };
     let lost = look(None);
     // Whether one is over is for whoever looks at it.
-    assert_eq!(lost.step, Step::Prepare { why: Why::Missing, trusted: published.to_vec() });
+    assert_eq!(lost.step, Step::Prepare { why: Why::Missing, trusted: published.to_vec(), left_out: 0 });
     let first = after(&lost, None, now());
     let waits = look(Some(&first));
     assert_eq!((&waits.step, waits.needed, waits.phase), (&Step::Keep, 1, Phase::Publishing));

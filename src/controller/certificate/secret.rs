@@ -2,14 +2,16 @@
 //!
 //! Input: the Secret as it is stored. Output: the same as far as it matters; the object to write in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use base64_simd::STANDARD;
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Value, json};
 
 use super::super::events::event::{Event, Regarding, Sameness};
+use super::registration::FIELD_MANAGER;
 use crate::names;
 use crate::release;
 
@@ -39,6 +41,8 @@ pub struct Stored {
     rotate: Option<String>,
     /// The same when an authority was made last.
     rotated: Option<String>,
+    /// Field managers of what we write there, beside ourselves.
+    writers: BTreeSet<String>,
     data: BTreeMap<String, Vec<u8>>,
 }
 
@@ -59,6 +63,7 @@ impl Stored {
             foreign: foreign(secret),
             rotate: annotation(names::ROTATE).filter(|value| !value.is_empty()),
             rotated: annotation(names::ROTATED),
+            writers: writers(secret),
             data: data.map(|(key, value)| (key.clone(), value.0.clone())).collect(),
         }
     }
@@ -88,8 +93,16 @@ impl Stored {
         self.rotate.is_some()
     }
 
+    /// Who else wrote what it holds, as far as that is known.
+    pub fn others(&self) -> String {
+        if self.writers.is_empty() {
+            return "somebody".to_owned();
+        }
+        self.writers.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
     /// A warning about it.
-    pub fn event(&self, namespace: &str, name: &str, note: String) -> Event {
+    pub fn event(&self, namespace: &str, name: &str, reason: &'static str, note: String) -> Event {
         let regarding = Regarding {
             api_version: "v1".to_owned(),
             kind: "Secret".to_owned(),
@@ -97,14 +110,22 @@ impl Stored {
             name: name.to_owned(),
             uid: self.uid.clone(),
         };
-        Event {
-            regarding,
-            reason: "CertificateUnusable",
-            action: "Replace",
-            note,
-            sameness: Sameness::Subject(String::new()),
-        }
+        Event { regarding, reason, action: "Replace", note, sameness: Sameness::Subject(String::new()) }
     }
+}
+
+/// Field managers of the data, or of the wish for another authority, other than ours.
+fn writers(secret: &v1::Secret) -> BTreeSet<String> {
+    let wish = format!("f:{}", names::ROTATE);
+    let writes = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| {
+            fields.get("f:data").is_some() || fields["f:metadata"]["f:annotations"].get(&wish).is_some()
+        })
+    };
+    let managed = secret.metadata.managed_fields.iter().flatten().filter(writes);
+    let managers = managed.filter_map(|entry| entry.manager.clone());
+    managers.filter(|manager| manager != FIELD_MANAGER).collect()
 }
 
 /// Why a Secret must not be written by us.

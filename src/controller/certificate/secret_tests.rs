@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use serde_json::{Value, json};
 
-use super::{Content, Stored, object};
+use super::{Content, FIELD_MANAGER, Stored, object};
 use crate::names;
 
 fn ours() -> v1::Secret {
@@ -107,4 +107,23 @@ fn what_is_asked_for_is_answered_once() {
     assert_eq!(rotated("two", Some("one"), false), (true, annotations("one")));
     assert_eq!(rotated("two", Some("one"), true), (true, annotations("two")));
     assert_eq!(rotated("", Some("one"), false), (false, annotations("one")), "nothing is no value");
+}
+
+#[test]
+fn who_else_wrote_what_it_holds_is_known_by_its_field_managers() {
+    let written = |managers: &[(&str, Value)]| {
+        let mut secret = ours();
+        let managed = managers.iter().map(|(manager, fields)| {
+            json!({"manager": manager, "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields})
+        });
+        secret.metadata.managed_fields =
+            Some(managed.map(|entry| serde_json::from_value(entry).unwrap()).collect());
+        Stored::of(&secret).others()
+    };
+    let data = || json!({"f:data": {"f:tls.crt": {}}});
+    let wish = json!({"f:metadata": {"f:annotations": {(format!("f:{}", names::ROTATE)): {}}}});
+    let label = json!({"f:metadata": {"f:labels": {"f:team": {}}}});
+    assert_eq!(written(&[]), "somebody");
+    assert_eq!(written(&[(FIELD_MANAGER, data()), ("labeller", label)]), "somebody");
+    assert_eq!(written(&[("velero", data()), (FIELD_MANAGER, data()), ("kubectl", wish)]), "kubectl, velero");
 }
