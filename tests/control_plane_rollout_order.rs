@@ -45,12 +45,13 @@ fn restarted(owners: &[(&str, &str, &str)]) -> String {
 }
 
 /// The plan of a run that restarts these.
-fn planned(owners: &[(&str, &str, &str)]) -> String {
+fn planned(plane: &ControlPlane, owners: &[(&str, &str, &str)]) -> String {
     let rows = owners.iter().map(|(place, kind, name)| format!("{place}\t{kind}/{name}\t1\t1\t0\trestart\n"));
     let count = owners.len();
     let end =
         format!("{count} to restart, 0 to restart once they are complete, 0 with the next run, 0 by hand\n");
-    let heading = "NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n".to_owned();
+    let cluster = format!("cluster: context test, https://{}\n", plane.api.address);
+    let heading = cluster + "NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n";
     std::iter::once(heading).chain(rows).chain([end]).collect()
 }
 
@@ -98,7 +99,7 @@ async fn one_namespace_has_its_turn_after_the_other_and_a_run_that_ended_in_the_
     let (_webhook, kubelet) = workloads(plane).await;
     let complete = || async {
         let plan = ask(plane, "admin", &["rollout", "plan", "-A"]).stdout;
-        plan == planned(&OWNERS)
+        plan == planned(plane, &OWNERS)
     };
 
     // Interrupted in the middle of the first namespace: the second has not been touched.
@@ -119,7 +120,7 @@ async fn one_namespace_has_its_turn_after_the_other_and_a_run_that_ended_in_the_
     let bank = uids(plane, "bank").await;
     let rest = ask(plane, "admin", &RUN);
     let end = "2 restarted, 0 left alone\n";
-    let expected = [planned(&OWNERS[2..]), restarted(&OWNERS[2..]), end.to_owned()].concat();
+    let expected = [planned(plane, &OWNERS[2..]), restarted(&OWNERS[2..]), end.to_owned()].concat();
     assert_eq!((rest.code, rest.stdout, &*rest.stderr), (0, expected, ""));
     assert_eq!(uids(plane, "bank").await, bank);
 
@@ -134,7 +135,7 @@ async fn one_namespace_has_its_turn_after_the_other_and_a_run_that_ended_in_the_
         stopped: nobody else is restarted. Mend it and run the same command again; or take its restart back: kubectl -n bank rollout \
         undo deployment/api; or go on without it: --except Deployment/api\n\
         1 restarted, 0 left alone\n";
-    let expected = [planned(&OWNERS), end.to_owned()].concat();
+    let expected = [planned(plane, &OWNERS), end.to_owned()].concat();
     assert_eq!((stuck.code, stuck.stdout), (1, expected));
     assert_eq!(uids(plane, "shop").await, shop);
     // Mended, it is waited for, and all the others follow in order.
