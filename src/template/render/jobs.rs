@@ -26,6 +26,10 @@ const FALLBACK_PROTOCOL: &str = "PrometheusText0.0.4";
 /// Where an agent may scrape: its own pod.
 const OWN_POD: &str = r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?";
 
+/// How it may scrape. Prometheus takes any text for a scheme and writes it unescaped before the address, so that another one
+/// would make a host of its own. `HTTPS` works as `https` does.
+const SCHEMES: &str = "(?i)https?";
+
 /// Every job of the agent but those of monitors; `hinted` are rules for the pod's hints.
 pub(super) fn jobs(agent: &Agent, namespace: &str, hinted: &[Relabel]) -> Vec<Job> {
     let own = agent.self_monitor.then(|| own(agent));
@@ -82,6 +86,7 @@ pub(crate) fn frame(job: Job, times: (PromDuration, PromDuration), enforced: Opt
         relabel_configs.push(Relabel::set(label, value));
         metric_relabel_configs.push(Relabel::set(label, value));
     }
+    relabel_configs.push(Relabel::keep("__scheme__", SCHEMES));
     relabel_configs.push(Relabel::keep("__address__", OWN_POD));
     metric_relabel_configs.push(identity::drop_internal());
     let file_sd_configs = vec![FileSd { files: flow([names::TARGETS_GLOB]) }];
