@@ -9,6 +9,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use agent::app::App;
@@ -23,6 +25,7 @@ use agent::until;
 use promsidecar::names;
 use serde_json::{Value, json};
 use support::monitors::objects::{monitor, secret_value};
+use tokio::net::TcpListener;
 
 /// An agent of each version on pods of these ports, each with its version in the label `cluster`.
 fn start_all(directory: &Path, ports: &[u16], template: impl Fn(&str) -> Value) -> Vec<(String, Sidecar)> {
@@ -142,6 +145,58 @@ async fn edited_targets_are_followed_within_the_pod_and_nowhere_else() {
     assert_eq!(first.scrapes(), last);
     assert_eq!((foreign.scrapes(), spelled.scrapes()), (0, 0), "scrapes of what is not the pod");
     assert_eq!(processes(&agents), running, "no agent was started anew");
+}
+
+/// A port of an address that is not the pod's loopback address, although this machine has it, and how often it was connected to.
+async fn elsewhere() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (port, connections)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_of_edited_targets_lead_no_scrape_out_of_the_pod() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let receiver = Receiver::start(directory);
+    let [first, second] = [App::start("first 1\n").await, App::start("second 1\n").await];
+    let (port, connections) = elsewhere().await;
+    let write = remote_write(&receiver.url(), &json!({}));
+    let mut agents = start_all(directory, &[first.port], |version| template(version, &write, &json!({})));
+    receiver.receives_value(&delivered(&agents, first.port, "first"), "1").await;
+    let group = hinted_group(&agents[0].1.kubelet);
+    let foreign = format!("127.0.0.2:{port}");
+    let labels = [
+        ("__scheme__", format!("http://{foreign}/?x=")),
+        ("__scheme__", format!("http://{foreign}/#")),
+        ("__scheme__", format!("https://{foreign}/?x=")),
+        ("__metrics_path__", format!("@{foreign}/metrics")),
+        ("__metrics_path__", format!("//{foreign}/metrics")),
+        ("__param_x", format!("@{foreign}/")),
+        // Nothing at all, so that the edit is seen to be in force.
+        ("tmp", String::new()),
+    ];
+    let groups = labels.iter().map(|(label, value)| {
+        let mut group = group.clone();
+        group["targets"] = json!([format!("localhost:{}", second.port)]);
+        group["labels"][label] = json!(value);
+        group
+    });
+    let text = groups.collect::<Value>().to_string();
+    for (_, sidecar) in &mut agents {
+        sidecar.change(|kubelet| annotate(kubelet, &text));
+    }
+    receiver.receives_value(&delivered(&agents, second.port, "second"), "1").await;
+    // The plain group and the one with a parameter once each, for longer than an agent takes from one scrape to the next.
+    second.scraped(6 * versions().len()).await;
+    assert_eq!(connections.load(Ordering::Relaxed), 0, "connections to what is not the pod");
 }
 
 #[tokio::test(flavor = "multi_thread")]

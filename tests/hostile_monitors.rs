@@ -124,12 +124,16 @@ fn values_that_no_list_has_are_named() {
 #[test]
 fn relabelings_that_obviously_leave_the_pod_or_touch_reserved_labels_are_named() {
     let address = |replacement: &str| json!({"targetLabel": "__address__", "replacement": replacement});
+    let scheme = |replacement: &str| json!({"targetLabel": "__scheme__", "replacement": replacement});
     for (rule, field) in [
         (address("blackbox:9115"), "replacement"),
         (address("10.0.0.1:$1"), "replacement"),
         (address("localhost.evil.example:80"), "replacement"),
         (address("evil.example/${1}"), "replacement"),
         (json!({"targetLabel": "__address__", "replacement": "a:1", "action": "Replace"}), "replacement"),
+        (scheme("http://evil.example/?x="), "replacement"),
+        (scheme("http://$1/?x="), "replacement"),
+        (scheme("ftp"), "replacement"),
         (json!({"targetLabel": "__promsidecar_pod_name", "replacement": "victim"}), "targetLabel"),
         (
             json!({"sourceLabels": ["a"], "targetLabel": "__promsidecar_", "action": "Lowercase"}),
@@ -151,14 +155,15 @@ fn relabelings_that_obviously_leave_the_pod_or_touch_reserved_labels_are_named()
 fn relabelings_that_try_by_stealth_reach_nothing_outside_and_forge_nobody() {
     let annotations = json!({
         "sidecar.prometheus.io/inject": "true", "host": "evil.example", "address": "evil.example:80", "promsidecar_pod_name": "victim",
+        "scheme": "http://evil.example/?x=", "metrics_path": "@evil.example/", "param_x": "@evil.example/",
     });
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "web-0", "labels": {"app": "web"}, "annotations": annotations},
         "spec": {"containers": [{"name": "web", "image": "web:1", "ports": [{"containerPort": 8080}]}]}});
     let from = |annotation: &str, target: &str| json!({"sourceLabels": [format!("__meta_kubernetes_pod_annotation_{annotation}")], "targetLabel": target});
     let map = |replacement: &str| json!({"action": "labelmap", "regex": "__meta_kubernetes_pod_annotation_(.+)", "replacement": replacement});
-    let label = json!({"targetLabel": "tmp", "replacement": "victim"});
-    let rename = json!({"action": "labelmap", "regex": "tmp", "replacement": "__promsidecar_pod_name"});
+    let label = |name: &str, value: &str| json!({"targetLabel": name, "replacement": value});
+    let rename = |to: &str| json!({"action": "labelmap", "regex": "tmp", "replacement": to});
     let mut kept = 0;
     for (targets, series) in [
         (json!([from("address", "__address__")]), json!([])),
@@ -174,7 +179,14 @@ fn relabelings_that_try_by_stealth_reach_nothing_outside_and_forge_nobody() {
             json!([]),
         ),
         (json!([map("__$1")]), json!([])),
-        (json!([]), json!([label, rename])),
+        // Prometheus writes the scheme unescaped, and escapes path and parameters.
+        (json!([from("scheme", "__scheme__")]), json!([])),
+        (json!([label("tmp", "http://evil.example/?x="), rename("__scheme__")]), json!([])),
+        (json!([from("metrics_path", "__metrics_path__")]), json!([])),
+        (json!([label("__metrics_path__", "//evil.example/")]), json!([])),
+        (json!([from("param_x", "__param_x"), label("__param_&y", "@evil.example")]), json!([])),
+        (json!([label("__param_@evil.example/", "?#")]), json!([])),
+        (json!([]), json!([label("tmp", "victim"), rename("__promsidecar_pod_name")])),
         (json!([]), json!([{"targetLabel": "tmp_${1}", "replacement": "a"}])),
     ] {
         let spec = one(&json!([{"relabelings": targets, "metricRelabelings": series}]));
@@ -200,7 +212,7 @@ fn relabelings_that_try_by_stealth_reach_nothing_outside_and_forge_nobody() {
             }
         }
     }
-    assert!(kept >= 3, "{kept}");
+    assert!(kept >= 7, "{kept}");
 }
 
 #[test]

@@ -148,14 +148,15 @@ impl Rendered {
         namespace: &str,
     ) -> Result<(String, [u8; 32]), TooLarge> {
         let services = monitors.services();
-        let mut selection = self.checks.select(agent, services, namespace);
+        let place = monitors.place(agent, namespace);
+        let mut selection = self.checks.select(agent, services, place);
         let mut content = render::render(agent, namespace, &selection);
         // The template's own part comes first, then monitors of the pods' own namespace.
         let own: Fits = |monitor, namespace| monitor.id.namespace == namespace;
         for fits in [own, |_, _| false] {
             if content.len() > render::MAX_BYTES {
                 let fits = |monitor: Head<'_>| fits(monitor, namespace);
-                selection = self.checks.select_if(agent, services, namespace, fits);
+                selection = self.checks.select_if(agent, services, place, fits);
                 content = render::render(agent, namespace, &selection);
             }
         }

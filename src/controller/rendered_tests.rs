@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{InForce, Rendered};
 use crate::monitors::object::{Kind, MonitorId, MonitorKey};
 use crate::monitors::podmonitor::PodMonitor;
-use crate::monitors::selection::{Monitors, Selection};
+use crate::monitors::selection::{Monitors, Selection, Surroundings};
 use crate::monitors::service::Service;
 use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::agent::Agent;
@@ -139,6 +139,8 @@ fn a_rejection_names_the_monitor_and_where_it_is_one() {
     let mut monitors = Monitors::default();
     monitors.insert(monitor("bad", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));
     monitors.insert(monitor("creds", &with_secret(&json!({"namespaceSelector": {"any": true}}))));
+    let lists = Surroundings { allowed_secrets: ["s".to_owned()].into(), ..Surroundings::default() };
+    monitors.insert_namespace("creds".to_owned(), lists);
     monitors.insert(monitor("good", &json!({"future": 1})));
     // About pods of nobody here.
     monitors.insert(monitor("elsewhere", &json!({"podMetricsEndpoints": [{"interval": "soon"}]})));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::any::AnyMonitor;
 use super::job::{self, Checked};
 use super::object::{Head, MonitorKey};
-use super::selection::{self, Judged, Monitors, Refused, Selection, Taken};
+use super::selection::{self, Judged, Monitors, Place, Refused, Selection, Taken};
 use super::service::{Service, Services};
 use super::service_job::{self, Drafts, Jobs};
 use crate::template::agent::Agent;
@@ -85,8 +85,8 @@ impl Checks {
     }
 
     /// What the agent runs for the pods of a namespace.
-    pub fn select(&self, agent: &Agent, services: &Services, namespace: &str) -> Selection {
-        self.select_if(agent, services, namespace, |_| true)
+    pub fn select(&self, agent: &Agent, services: &Services, place: Place<'_>) -> Selection {
+        self.select_if(agent, services, place, |_| true)
     }
 
     /// The same, where monitors that do not fit are rejected for want of room.
@@ -94,15 +94,16 @@ impl Checks {
         &self,
         agent: &Agent,
         services: &Services,
-        namespace: &str,
+        place: Place<'_>,
         fits: impl Fn(Head<'_>) -> bool,
     ) -> Selection {
+        let namespace = place.namespace;
         let (about, elsewhere): (Vec<_>, Vec<_>) =
             self.0.iter().partition(|(_, check)| selection::covers(agent, check.monitor.head(), namespace));
         let mut refused = Vec::new();
         let judged = about.into_iter().map(|(key, check)| {
             let fits = fits(check.monitor.head());
-            check.judged(key, services, namespace, fits, &mut refused)
+            check.judged(key, services, place, fits, &mut refused)
         });
         let mut selection = selection::within_budget(judged.collect(), namespace);
         selection.elsewhere = elsewhere.into_iter().map(|(key, _)| key.clone()).collect();
@@ -112,11 +113,17 @@ impl Checks {
 
     /// Every monitor, as for pods of its own namespace and without a bound on their size. `ServiceMonitor`s have the jobs of
     /// all Services of every namespace that they are about.
-    pub fn everywhere(&self, agent: &Agent, services: &Services) -> Selection {
+    pub fn everywhere(&self, agent: &Agent, monitors: &Monitors) -> Selection {
+        let services = monitors.services();
         let mut selection = Selection::default();
         for (key, Check { monitor, result }) in &self.0 {
             let about = |namespace: &&str| selection::covers(agent, monitor.head(), namespace);
-            let result = result.as_ref().map_err(Clone::clone).map(|passed| match passed {
+            let result = result.as_ref().map_err(Clone::clone).and_then(|passed| {
+                let place = monitors.known_place(agent, &key.id.namespace);
+                place.map_or(Ok(()), |place| selection::allowed(passed.checked(), key.kind, place))?;
+                Ok(passed)
+            });
+            let result = result.map(|passed| match passed {
                 Passed::Jobs(fit, _) => Cow::Borrowed(&fit.checked),
                 Passed::Drafts(drafts) => {
                     let mut checked = drafts.checked.clone();
@@ -169,13 +176,15 @@ impl Check {
         &'a self,
         key: &'a MonitorKey,
         services: &Services,
-        namespace: &str,
+        place: Place<'_>,
         fits: bool,
         refused: &mut Vec<Refused>,
     ) -> Judged<'a> {
+        let namespace = place.namespace;
         let mut hinted = Vec::new();
         let result = self.result.as_ref().map_err(Clone::clone).and_then(|passed| {
             selection::own_references(passed.checked(), &key.id, namespace)?;
+            selection::allowed(passed.checked(), key.kind, place)?;
             let (fit, leaves) = passed.for_pods(key, services, namespace, refused);
             hinted = leaves;
             let no_room = || vec![selection::no_room(key.kind, selection::TOO_LARGE)];

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::any::AnyMonitor;
 use super::object::{Kind, MonitorKey, ReadError};
-use super::selection::Monitors;
+use super::selection::{Monitors, Surroundings};
 use super::service::Service;
+use crate::admission::catalog::split_list;
+use crate::names;
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -57,7 +59,7 @@ impl Collector {
         } else if object["apiVersion"] == "v1" && object["kind"] == "Namespace" {
             let metadata = &object["metadata"];
             let name = metadata["name"].as_str().unwrap_or_default();
-            self.0.insert_namespace(name.to_owned(), namespace_labels(metadata));
+            self.0.insert_namespace(name.to_owned(), surroundings(metadata));
         }
         Ok(())
     }
@@ -84,6 +86,16 @@ pub(crate) fn placed(object: &Value, namespace: &str) -> Value {
         object["metadata"]["namespace"] = json!(namespace);
     }
     object
+}
+
+/// What a Namespace says about the monitors in it.
+pub fn surroundings(metadata: &Value) -> Surroundings {
+    let listed =
+        metadata.get("annotations").and_then(|annotations| annotations[names::ALLOWED_SECRETS].as_str());
+    Surroundings {
+        labels: namespace_labels(metadata),
+        allowed_secrets: split_list(listed.unwrap_or_default()).map(str::to_owned).collect(),
+    }
 }
 
 /// Labels of a Namespace.

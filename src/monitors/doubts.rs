@@ -13,6 +13,12 @@ pub(crate) const LEAVES: Rule = Rule::Other {
     fix: "remove the relabeling, or keep the host of __address__ and change its port alone",
 };
 
+/// The same of a scheme: Prometheus writes it unescaped before the address.
+pub(crate) const NO_SCHEME: Rule = Rule::Other {
+    rule: "leads out of the pod: Prometheus begins the URL with any scheme as it stands",
+    fix: "use http or https",
+};
+
 /// Hosts that are the agent's own pod.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
@@ -53,14 +59,27 @@ fn doubt(effect: &Effect, path: &Path, findings: &mut Findings) {
     findings.warning(path, text);
 }
 
-/// An address whose host is written out, and is not this pod.
+/// An address whose host is written out and is not this pod, or a scheme that is none.
 fn leaving(rule: &Relabel, path: &Path, findings: &mut Findings) {
     let is_replace = rule.action.is_none_or(|action| action == "replace");
     let Some(replacement) = rule.replacement.as_deref().filter(|_| is_replace) else { return };
-    if rule.target_label.as_deref() != Some("__address__") || stays(replacement) {
-        return;
+    let (stays, why) = match rule.target_label.as_deref() {
+        Some("__address__") => (stays(replacement), LEAVES),
+        Some("__scheme__") => (is_scheme(replacement), NO_SCHEME),
+        _ => return,
+    };
+    if !stays {
+        findings.violation(&path.key("replacement"), replacement, why);
     }
-    findings.violation(&path.key("replacement"), replacement, LEAVES);
+}
+
+/// `http` or `https`, or what may become one once groups are put in.
+fn is_scheme(replacement: &str) -> bool {
+    let lowered = replacement.to_ascii_lowercase();
+    match lowered.split_once('$') {
+        Some((literal, _)) => "https".starts_with(literal),
+        None => matches!(lowered.as_str(), "http" | "https"),
+    }
 }
 
 fn stays(replacement: &str) -> bool {
@@ -82,7 +101,19 @@ fn stays(replacement: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::stays;
+    use super::{is_scheme, stays};
+
+    #[test]
+    fn a_scheme_is_http_or_https_or_may_become_one() {
+        for replacement in ["http", "https", "HTTPS", "$1", "${1}", "http$1", "HTTP${2}", "https$1"] {
+            assert!(is_scheme(replacement), "{replacement}");
+        }
+        for replacement in
+            ["", "ftp", "httpss", "http:", "http://evil.example/?x=", "http://$1/?x=", "https:$1", " http"]
+        {
+            assert!(!is_scheme(replacement), "{replacement}");
+        }
+    }
 
     #[test]
     fn an_address_stays_where_its_host_is_loopback_or_taken_over() {

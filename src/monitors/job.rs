@@ -15,7 +15,7 @@ use crate::template::agent::{Agent, FileReference, IgnoredField, ScrapeClass};
 use crate::template::duration::PromDuration;
 use crate::template::prometheus::{Histograms, Limits, Relabel, ScrapeConfig};
 use crate::template::quantity::Quantity;
-use crate::template::render::jobs::frame;
+use crate::template::render::jobs::{Times, frame};
 use crate::template::validate::credentials::Needs;
 use crate::template::validate::global::{PROTOCOLS, legacy_names, protocols};
 use crate::template::validate::{classes, relabel, text};
@@ -60,6 +60,7 @@ pub(super) struct Draft {
     /// The class's, then the author's.
     pub(super) authored: Vec<Relabel>,
     times: (PromDuration, PromDuration),
+    held: Times,
     enforced: Option<(String, String)>,
 }
 
@@ -68,7 +69,8 @@ impl Draft {
     pub(super) fn framed(&self, job_name: String, first: Vec<Relabel>) -> ScrapeConfig {
         let relabel_configs = first.into_iter().chain(self.rules().cloned()).collect();
         let job = ScrapeConfig { job_name, relabel_configs, ..self.job.clone() };
-        frame(job, self.times, self.enforced.as_ref().map(|(label, value)| (label.as_str(), value.as_str())))
+        let enforced = self.enforced.as_ref().map(|(label, value)| (label.as_str(), value.as_str()));
+        frame(job, self.times, enforced, self.held)
     }
 
     /// Every relabeling but those of the frame.
@@ -231,7 +233,9 @@ fn draft(
     };
     // Upstream's value, whichever namespace the pods are in.
     let label = agent.config.enforced_namespace_label.clone().filter(|_| !is_excluded(agent, subject));
-    Draft { job, authored, times, enforced: label.map(|label| (label, subject.id.namespace.clone())) }
+    // Not by target label: a labelmap, or a target label with groups, would be missed.
+    let held = if agent.guard_rails.min_scrape_interval.is_some() { Times::Held } else { Times::Hinted };
+    Draft { job, authored, times, held, enforced: label.map(|label| (label, subject.id.namespace.clone())) }
 }
 
 /// Whether the template leaves the monitor out of enforcement. Entries without a namespace count for nothing, as upstream.

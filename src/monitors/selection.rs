@@ -33,9 +33,27 @@ const MOST_FILES: usize = 64;
 pub struct Monitors {
     known: BTreeMap<MonitorKey, AnyMonitor>,
     services: Services,
-    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    namespaces: BTreeMap<String, Surroundings>,
     /// Whether a namespace that is not known is not there, or is going.
     all_known: bool,
+}
+
+/// What a namespace says about the monitors in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// Its labels, by which its monitors are selected.
+    pub labels: BTreeMap<String, String>,
+    /// Secrets and `ConfigMap`s that templates of other namespaces may use in it.
+    pub allowed_secrets: BTreeSet<String>,
+}
+
+/// Namespace of the pods that an agent runs monitors for.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its name.
+    pub namespace: &'a str,
+    /// What of the namespace the template may use; `None` is everything, for it is the template's own.
+    allowed: Option<&'a BTreeSet<String>>,
 }
 
 /// What an agent runs for the pods of one namespace, beside its own jobs.
@@ -131,12 +149,11 @@ impl Monitors {
         &mut self.services
     }
 
-    /// Adds or replaces the labels of a namespace; whether they are others than before.
-    pub fn insert_namespace(&mut self, name: String, labels: BTreeMap<String, String>) -> bool {
-        let before = self.namespaces.get(&name);
-        let differ = before != Some(&labels);
-        self.namespaces.insert(name, labels);
-        differ
+    /// Adds or replaces what a namespace says; whether it is something else than before.
+    pub fn insert_namespace(&mut self, name: String, says: Surroundings) -> bool {
+        let differs = self.namespaces.get(&name) != Some(&says);
+        self.namespaces.insert(name, says);
+        differs
     }
 
     /// Forgets a namespace; whether it was known. Its monitors are removed one by one, as they are deleted.
@@ -176,16 +193,29 @@ impl Monitors {
         if known.is_none() && self.all_known {
             return None;
         }
-        let mut labels = known.cloned().unwrap_or_default();
+        let mut labels = known.map(|known| known.labels.clone()).unwrap_or_default();
         labels.insert(NAME_LABEL.to_owned(), namespace.to_owned());
         Some(labels)
+    }
+
+    /// A namespace, as an agent finds it. One that is not known allows templates of others nothing.
+    pub fn place<'a>(&'a self, agent: &Agent, namespace: &'a str) -> Place<'a> {
+        static NOTHING: BTreeSet<String> = BTreeSet::new();
+        let known = self.namespaces.get(namespace);
+        let allowed = known.map_or(&NOTHING, |known| &known.allowed_secrets);
+        Place { namespace, allowed: (agent.id.namespace != namespace).then_some(allowed) }
+    }
+
+    /// The same, if anything is known of the namespace.
+    pub(super) fn known_place<'a>(&'a self, agent: &Agent, namespace: &'a str) -> Option<Place<'a>> {
+        self.namespaces.contains_key(namespace).then(|| self.place(agent, namespace))
     }
 
     /// What the agent runs for the pods of a namespace.
     pub fn select(&self, agent: &Agent, namespace: &str) -> Selection {
         let mut checks = Checks::default();
         checks.follow(self, agent);
-        checks.select(agent, &self.services, namespace)
+        checks.select(agent, &self.services, self.place(agent, namespace))
     }
 
     /// Files that the pods of a namespace need for the monitors that the agent runs for them. Only monitors of the namespace
@@ -195,7 +225,7 @@ impl Monitors {
         let own = self.in_namespace(namespace).filter(|monitor| self.selects(agent, monitor.head()));
         let mut checks = Checks::default();
         checks.check(agent, own);
-        checks.select(agent, &Services::default(), namespace).files
+        checks.select(agent, &Services::default(), self.place(agent, namespace)).files
     }
 
     /// The monitors of one namespace.
@@ -208,11 +238,12 @@ impl Monitors {
         })
     }
 
-    /// Every monitor that the template selects, judged for pods of its own namespace, to which it need not be limited.
+    /// Every monitor that the template selects, judged for pods of its own namespace, to which it need not be limited. Manifests
+    /// need not have that namespace: what it allows is judged where it is known.
     pub fn select_everywhere(&self, agent: &Agent) -> Selection {
         let mut checks = Checks::default();
         checks.follow(self, agent);
-        checks.everywhere(agent, &self.services)
+        checks.everywhere(agent, self)
     }
 }
 
@@ -339,6 +370,24 @@ pub(super) fn own_references(
         },
     };
     Err(checked.references.iter().map(violation).collect())
+}
+
+/// A template of another namespace may use only what the pods' namespace lists: its owner chose the agent's image, and where
+/// samples go.
+pub(super) fn allowed(checked: &Checked, kind: Kind, place: Place<'_>) -> Result<(), Vec<Violation>> {
+    let Some(allowed) = place.allowed else { return Ok(()) };
+    let names: BTreeSet<&str> = checked.files.iter().map(|file| file.name.as_str()).collect();
+    let violation = |name: &str| Violation {
+        path: Path::root("spec").key(kind.endpoints()).to_string(),
+        value: Some(name.to_owned()),
+        rule: Rule::Other {
+            rule: "is not in allowed-secrets of the pods' namespace, which a template of another namespace needs",
+            fix: "list it in the Namespace's annotation sidecar.prometheus.io/allowed-secrets, or use a template of the namespace",
+        },
+    };
+    let violations: Vec<_> =
+        names.into_iter().filter(|name| !allowed.contains(*name)).map(violation).collect();
+    if violations.is_empty() { Ok(()) } else { Err(violations) }
 }
 
 impl Taken {

@@ -9,12 +9,12 @@ use crate::monitors::servicemonitor::ServiceMonitor;
 use crate::template::agent::Agent;
 use crate::template::{Settings, Template, validate};
 
-/// A template of `shop` that selects every monitor of every namespace.
+/// A template of `team` that selects every monitor of every namespace.
 fn agent() -> Agent {
     let object = json!({
         "apiVersion": "monitoring.coreos.com/v1alpha1",
         "kind": "PrometheusAgent",
-        "metadata": {"name": "agent", "namespace": "shop"},
+        "metadata": {"name": "agent", "namespace": "team"},
         "spec": {
             "podMonitorSelector": {}, "podMonitorNamespaceSelector": {},
             "serviceMonitorSelector": {}, "serviceMonitorNamespaceSelector": {},

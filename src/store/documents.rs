@@ -211,6 +211,48 @@ metadata: {{name: good, namespace: team-a}}
     }
 
     #[test]
+    fn monitors_of_other_namespaces_give_a_template_the_files_that_their_namespaces_list() {
+        let documents = |allowed: &str| {
+            format!(
+                "{TEMPLATE}  annotations:
+    operator.prometheus.io/controller-id: promsidecar
+    sidecar.prometheus.io/allowed-namespaces: \"*\"
+spec: {{podMonitorSelector: {{}}, podMonitorNamespaceSelector: {{}}}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {{name: fresh, annotations: {{sidecar.prometheus.io/allowed-secrets: {allowed:?}}}}}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {{name: db, namespace: fresh}}
+spec:
+  selector: {{}}
+  podMetricsEndpoints: [{{authorization: {{credentials: {{name: db-admin, key: token}}}}}}]
+"
+            )
+            .replace(
+                "metadata: {name: agent, namespace: team-a}\n",
+                "metadata:\n  name: agent\n  namespace: team-a\n",
+            )
+        };
+        for (allowed, is_mounted) in [("", false), ("other", false), ("other, db-admin", true)] {
+            let files = files(&[("a.yaml", &documents(allowed))]);
+            let built = build(&files, &Settings::default(), &Catalog::default());
+            assert_eq!(built.problems, []);
+            let sidecar = built.catalog.template("team-a", "agent").unwrap().sidecar.clone().unwrap();
+            assert_eq!(sidecar.has_credentials("fresh"), is_mounted, "{allowed:?}");
+            let why = "template team-a/agent: rejected: PodMonitor fresh/db: spec.podMetricsEndpoints: \"db-admin\": is not in";
+            assert_eq!(
+                built.notes.iter().any(|note| note.starts_with(why)),
+                !is_mounted,
+                "{:?}",
+                built.notes
+            );
+        }
+    }
+
+    #[test]
     fn duplicates_nameless_objects_and_foreign_versions_are_reported_and_left_out() {
         let other = "
 apiVersion: v1

@@ -12,7 +12,7 @@ use super::compile::template_id;
 use super::known::{Known, judge};
 use super::monitored;
 use crate::admission::catalog::{Catalog, NamespaceMeta};
-use crate::monitors::selection::Monitors;
+use crate::monitors::selection::{Monitors, Surroundings};
 use crate::template::agent::TemplateId;
 use crate::template::{ReadError, Settings};
 
@@ -26,6 +26,13 @@ pub struct Namespace {
     pub meta: NamespaceMeta,
     /// Its labels, by which monitors are selected.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Namespace {
+    /// What it says about the monitors in it.
+    fn surroundings(&self) -> Surroundings {
+        Surroundings { labels: self.labels.clone(), allowed_secrets: self.meta.allowed_secrets.clone() }
+    }
 }
 
 /// Every template, monitor and namespace.
@@ -162,8 +169,9 @@ impl Inventory {
 
     /// A namespace is new or different.
     pub fn insert_namespace(&mut self, name: &str, namespace: Namespace) -> monitored::Changed {
+        let says = namespace.surroundings();
         self.catalog.insert_namespace(name.to_owned(), namespace.meta);
-        self.labels_changed([(name.to_owned(), namespace.labels)])
+        self.surroundings_changed([(name.to_owned(), says)])
     }
 
     /// These are all namespaces.
@@ -175,19 +183,19 @@ impl Inventory {
             self.remove_namespace(&name);
         }
         let mut catalog = self.catalog.without_namespaces();
-        let mut labels = Vec::with_capacity(namespaces.len());
+        let mut surroundings = Vec::with_capacity(namespaces.len());
         for (name, namespace) in namespaces {
-            labels.push((name.clone(), namespace.labels));
+            surroundings.push((name.clone(), namespace.surroundings()));
             catalog.insert_namespace(name, namespace.meta);
         }
         self.catalog = catalog;
-        self.labels_changed(labels);
+        self.surroundings_changed(surroundings);
     }
 
     /// A namespace is gone. Its templates are removed one by one, as they are deleted.
     pub fn remove_namespace(&mut self, name: &str) -> monitored::Changed {
         self.catalog.remove_namespace(name);
-        self.labels_unknown(name)
+        self.surroundings_unknown(name)
     }
 }
 

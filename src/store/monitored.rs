@@ -3,7 +3,7 @@
 //! Input: monitors and labels of namespaces that are new, different or gone. Output: templates with the files of the monitors
 //! that they select, and what has to be looked at again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::inventory::{Concerned, Inventory};
@@ -11,7 +11,7 @@ use super::known::Known;
 use crate::admission::sidecar::Sidecar;
 use crate::monitors::any::AnyMonitor;
 use crate::monitors::object::{Kind, MonitorId, MonitorKey};
-use crate::monitors::selection::{Monitors, may_select};
+use crate::monitors::selection::{Monitors, Surroundings, may_select};
 use crate::monitors::service::Service;
 
 /// What a change of monitors, or of the namespaces that they are in, concerns.
@@ -77,14 +77,14 @@ impl Inventory {
         changed
     }
 
-    /// Namespaces have these labels.
-    pub(super) fn labels_changed(
+    /// Namespaces say this of the monitors in them.
+    pub(super) fn surroundings_changed(
         &mut self,
-        labels: impl IntoIterator<Item = (String, BTreeMap<String, String>)>,
+        surroundings: impl IntoIterator<Item = (String, Surroundings)>,
     ) -> Changed {
         let mut changed = Vec::new();
-        for (name, labels) in labels {
-            if self.monitors.insert_namespace(name.clone(), labels) {
+        for (name, says) in surroundings {
+            if self.monitors.insert_namespace(name.clone(), says) {
                 changed.extend(self.monitors.in_namespace(&name).cloned());
             }
         }
@@ -92,7 +92,7 @@ impl Inventory {
     }
 
     /// A namespace is gone, or going.
-    pub(super) fn labels_unknown(&mut self, name: &str) -> Changed {
+    pub(super) fn surroundings_unknown(&mut self, name: &str) -> Changed {
         if !self.monitors.remove_namespace(name) {
             return Changed::default();
         }

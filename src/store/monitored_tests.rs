@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Changed;
+use crate::admission::catalog::NamespaceMeta;
 use crate::admission::sidecar::Sidecar;
 use crate::monitors::any::AnyMonitor;
 use crate::monitors::object::{Kind, MonitorId, MonitorKey};
@@ -71,9 +72,22 @@ fn web() -> MonitorKey {
     MonitorKey { kind: Kind::Pod, id: MonitorId { namespace: "b".to_owned(), name: "web".to_owned() } }
 }
 
+/// A namespace whose Secrets of these names templates of others may use.
+fn namespace(tier: &str, allowed: &[&str]) -> Namespace {
+    let allowed_secrets = allowed.iter().map(|&name| name.to_owned()).collect();
+    Namespace {
+        labels: BTreeMap::from([("tier".to_owned(), tier.to_owned())]),
+        meta: NamespaceMeta { allowed_secrets, ..NamespaceMeta::default() },
+    }
+}
+
+/// One that lets templates of others use every Secret of these tests.
+fn open(tier: &str) -> Namespace {
+    namespace(tier, &["s", "scrape", "other"])
+}
+
 fn label(inventory: &mut Inventory, name: &str, tier: &str) -> Changed {
-    let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
-    inventory.insert_namespace(name, Namespace { labels, ..Namespace::default() })
+    inventory.insert_namespace(name, open(tier))
 }
 
 /// The sidecar of a template, which the catalog and what is known of it agree on.
@@ -201,15 +215,12 @@ fn all_namespaces_listed_again_change_nothing() {
     let mut inventory = Inventory::new(Settings::default());
     inventory.insert_template(&template("one", &json!({}))).unwrap();
     inventory.insert_monitor(monitor("b", "one", "s"));
-    let namespace = |tier: &str| {
-        let labels = BTreeMap::from([("tier".to_owned(), tier.to_owned())]);
-        ("b".to_owned(), Namespace { labels, ..Namespace::default() })
-    };
-    inventory.replace_namespaces(vec![namespace("web")]);
+    let named = |tier: &str| ("b".to_owned(), open(tier));
+    inventory.replace_namespaces(vec![named("web")]);
     assert!(mounts_in(&inventory, "b"));
-    inventory.replace_namespaces(vec![namespace("db")]);
+    inventory.replace_namespaces(vec![named("db")]);
     assert!(!mounts_in(&inventory, "b"));
-    inventory.replace_namespaces(vec![namespace("web")]);
+    inventory.replace_namespaces(vec![named("web")]);
     inventory.replace_namespaces(Vec::new());
     inventory.insert_monitor(monitor("b", "one", "other"));
     assert!(!mounts_in(&inventory, "b"), "labels of a namespace that is gone count no longer");
@@ -253,5 +264,52 @@ fn files_are_mounted_where_the_template_may_be_used() {
     for (object, in_b) in [(&own, false), (&shared, true), (&own, false)] {
         inventory.insert_template(object).unwrap();
         assert_eq!((mounts_in(&inventory, "a"), mounts_in(&inventory, "b")), (true, in_b));
+    }
+}
+
+#[test]
+fn a_template_of_another_namespace_gets_what_the_pods_namespace_lists_and_its_own_gets_everything() {
+    let (foreign, own) = (template("one", &json!({})), {
+        let mut own = template("own", &json!({}));
+        own["metadata"]["namespace"] = json!("b");
+        own
+    });
+    for kind in Kind::ALL {
+        let mut inventory = Inventory::new(Settings::default());
+        inventory.insert_template(&foreign).unwrap();
+        inventory.insert_template(&own).unwrap();
+        inventory.insert_namespace("b", namespace("web", &[]));
+        inventory.insert_monitor(monitor_of(kind, "b", "one", "db-admin"));
+        let own_mounts = |inventory: &Inventory| {
+            inventory.catalog().template("b", "own").unwrap().sidecar.as_ref().unwrap().has_credentials("b")
+        };
+        assert_eq!((mounts_in(&inventory, "b"), own_mounts(&inventory)), (false, true), "{kind}");
+        let hash = |inventory: &Inventory| sidecar(inventory, "one").hash_in("b").to_owned();
+        assert_eq!(hash(&inventory), sidecar(&inventory, "one").hash, "pods are up to date without it");
+
+        // The annotation alone is another one.
+        let templates = [id("one"), TemplateId { namespace: "b".to_owned(), name: "own".to_owned() }];
+        let listed = inventory.insert_namespace("b", namespace("web", &["another", "db-admin"]));
+        assert_eq!(listed.templates, templates.clone().into(), "{kind}");
+        assert!(mounts_in(&inventory, "b"));
+        assert_ne!(hash(&inventory), sidecar(&inventory, "one").hash, "pods from before are outdated");
+        let same = inventory.insert_namespace("b", namespace("web", &["db-admin", "another"]));
+        assert_eq!(same, Changed::default(), "{kind}");
+        inventory.insert_namespace("b", namespace("web", &["another"]));
+        assert_eq!((mounts_in(&inventory, "b"), own_mounts(&inventory)), (false, true), "{kind}");
+
+        // The controller says why, of the foreign template alone.
+        let told = |template: &TemplateId| {
+            let agent = &inventory.templates()[template].good.as_ref().unwrap().agent;
+            let selection = inventory.monitors().select(agent, "b");
+            assert!(selection.files.is_empty() == (template.namespace == "a"));
+            selection.notes().into_iter().filter(|note| note.starts_with("rejected")).collect::<Vec<_>>()
+        };
+        let [foreign, own] = templates.each_ref().map(told);
+        assert_eq!(own, [""; 0], "{kind}");
+        let end = "\"db-admin\": is not in allowed-secrets of the pods' namespace, which a template of another namespace \
+                   needs; list it in the Namespace's annotation sidecar.prometheus.io/allowed-secrets, or use a template \
+                   of the namespace";
+        assert!(foreign.len() == 1 && foreign[0].ends_with(end), "{foreign:?}");
     }
 }

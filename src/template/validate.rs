@@ -19,6 +19,7 @@ use crate::names;
 
 mod azure;
 pub(crate) mod classes;
+mod clouds;
 pub(crate) mod credentials;
 pub(crate) mod global;
 pub(crate) mod guard_rails;

@@ -26,6 +26,10 @@ const FALLBACK_PROTOCOL: &str = "PrometheusText0.0.4";
 /// Where an agent may scrape: its own pod.
 const OWN_POD: &str = r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?";
 
+/// How it may scrape. Prometheus takes any text for a scheme and writes it unescaped before the address, so that another one
+/// would make a host of its own. `HTTPS` works as `https` does.
+const SCHEMES: &str = "(?i)https?";
+
 /// Every job of the agent but those of monitors; `hinted` are rules for the pod's hints.
 pub(super) fn jobs(agent: &Agent, namespace: &str, hinted: &[Relabel]) -> Vec<Job> {
     let own = agent.self_monitor.then(|| own(agent));
@@ -36,7 +40,7 @@ pub(super) fn jobs(agent: &Agent, namespace: &str, hinted: &[Relabel]) -> Vec<Jo
     let framed = |job| Job {
         honor_timestamps: agent.config.honor_timestamps,
         limits: agent.config.job_limits.clone(),
-        ..frame(job, times, enforced)
+        ..frame(job, times, enforced, Times::Hinted)
     };
     [annotations(agent, hinted)].into_iter().chain(own).map(framed).collect()
 }
@@ -68,20 +72,39 @@ fn own(agent: &Agent) -> Job {
     }
 }
 
+/// Who decides interval and timeout of a job's targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// The job, unless its relabelings say otherwise, as upstream.
+    Hinted,
+    /// The job alone: the platform bounds how often agents scrape.
+    Held,
+}
+
 /// The frame of every job: it begins by taking interval and timeout back from the target's labels, and ends, behind all that
 /// the author wrote, with keeping the agent inside its pod. `job` holds what its source puts in; `enforced` is a label with
 /// the value that every series has to carry.
-pub(crate) fn frame(job: Job, times: (PromDuration, PromDuration), enforced: Option<(&str, &str)>) -> Job {
-    let mut relabel_configs = vec![
-        Relabel::set("__scrape_interval__", times.0.to_string()),
-        Relabel::set("__scrape_timeout__", times.1.to_string()),
+pub(crate) fn frame(
+    job: Job,
+    (interval, timeout): (PromDuration, PromDuration),
+    enforced: Option<(&str, &str)>,
+    times: Times,
+) -> Job {
+    let stated = [
+        Relabel::set("__scrape_interval__", interval.to_string()),
+        Relabel::set("__scrape_timeout__", timeout.to_string()),
     ];
+    let mut relabel_configs = stated.to_vec();
     relabel_configs.extend(job.relabel_configs);
     let mut metric_relabel_configs = job.metric_relabel_configs;
     if let Some((label, value)) = enforced {
         relabel_configs.push(Relabel::set(label, value));
         metric_relabel_configs.push(Relabel::set(label, value));
     }
+    if times == Times::Held {
+        relabel_configs.extend(stated);
+    }
+    relabel_configs.push(Relabel::keep("__scheme__", SCHEMES));
     relabel_configs.push(Relabel::keep("__address__", OWN_POD));
     metric_relabel_configs.push(identity::drop_internal());
     let file_sd_configs = vec![FileSd { files: flow([names::TARGETS_GLOB]) }];

@@ -9,7 +9,7 @@ use super::credentials::Needs;
 use super::global::PROTOCOLS;
 use super::relabel::{NOT_A_LABEL, relabelings};
 use super::{http, text};
-use crate::monitors::doubts::{self, Authored, LEAVES};
+use crate::monitors::doubts::{self, Authored, LEAVES, NO_SCHEME};
 use crate::names;
 use crate::template::agent::ScrapeClass;
 use crate::template::api;
@@ -168,7 +168,7 @@ fn is_refused_upstream(rule: &Rule, has_paths: bool) -> bool {
         // A certificate may be a reference where its key is a path.
         Rule::Required => !has_paths,
         Rule::Text(text) => *text == NOT_A_LABEL,
-        Rule::Other { .. } => *rule != LEAVES,
+        Rule::Other { .. } => *rule != LEAVES && *rule != NO_SCHEME,
         _ => false,
     }
 }
@@ -209,6 +209,10 @@ mod tests {
             (json!({"authorization": {"type": "a b", "credentials": key}}), "authorization.type"),
             (
                 json!({"relabelings": [{"targetLabel": "__address__", "replacement": "a:1"}]}),
+                "relabelings[0].replacement",
+            ),
+            (
+                json!({"relabelings": [{"targetLabel": "__scheme__", "replacement": "http://evil.example/?x="}]}),
                 "relabelings[0].replacement",
             ),
             (

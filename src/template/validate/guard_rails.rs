@@ -165,6 +165,7 @@ mod tests {
 
     use crate::monitors::collect::Collector;
     use crate::template::guard_rails::{GuardRails, ceiling};
+    use crate::template::prometheus::ScrapeConfig;
     use crate::template::validate::validate;
     use crate::template::{Settings, Template};
 
@@ -308,10 +309,16 @@ mod tests {
         asks["spec"]["podMetricsEndpoints"][0]["oauth2"] = json!({
             "endpointParams": {"client_id": "agent"}, "clientSecret": secret, "tokenUrl": "https://evil.test/",
         });
-        for object in [asks, monitor("often", "10s"), monitor("seldom", "15s"), monitor("default", "")] {
+        let mut sly = monitor("seldom", "15s");
+        sly["spec"]["podMetricsEndpoints"][0]["relabelings"] = json!([
+            {"targetLabel": "__scrape_interval__", "replacement": "100ms"},
+            {"action": "labelmap", "regex": "__meta_kubernetes_pod_annotation_(.+)", "replacement": "__${1}__"},
+        ]);
+        for object in [asks, monitor("often", "10s"), sly, monitor("default", "")] {
             monitors.note(&object, "team-a").unwrap();
         }
-        let selection = monitors.into_monitors().select(&agent, "team-a");
+        let monitors = monitors.into_monitors();
+        let selection = monitors.select(&agent, "team-a");
         let rejected: Vec<String> = selection
             .rejected
             .iter()
@@ -329,5 +336,25 @@ mod tests {
         );
         let limits: Vec<Option<u64>> = selection.jobs.iter().map(|job| job.limits.target_limit).collect();
         assert_eq!(limits, [Some(20), Some(20)]);
+        // Behind all that the author wrote, the times are the job's again.
+        let ends = |rails: GuardRails| -> Vec<Vec<String>> {
+            let agent = judged(&json!({"podMonitorSelector": {}, "remoteWrite": spec["remoteWrite"]}), rails);
+            let jobs = monitors.select(&agent.unwrap(), "team-a").jobs;
+            let end = |job: &ScrapeConfig| {
+                let rules = job.relabel_configs.iter().rev().take(4).rev();
+                rules.map(|rule| format!("{:?} {:?}", rule.target_label, rule.replacement)).collect()
+            };
+            jobs.iter().filter(|job| job.job_name.contains("seldom")).map(end).collect()
+        };
+        let time = |label: &str, time: &str| format!("Some({label:?}) Some({time:?})");
+        let keep = || "None None".to_owned();
+        let held = [time("__scrape_interval__", "15s"), time("__scrape_timeout__", "10s"), keep(), keep()];
+        assert_eq!(ends(rails()), [held]);
+        // Without the rail they are what upstream makes of them.
+        let without = ends(GuardRails { min_scrape_interval: None, ..rails() });
+        assert_eq!(
+            without[0][..2],
+            [time("__scrape_interval__", "100ms"), "None Some(\"__${1}__\")".to_owned()]
+        );
     }
 }

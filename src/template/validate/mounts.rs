@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::clouds;
 use super::object::Object;
 use super::pod::{Extras, VOLUME_PREFIX};
 use super::text;
@@ -69,7 +70,7 @@ pub(super) fn mount_of(
         findings.violation(&path.key("name"), name, rule);
         return None;
     }
-    if let Some(rule) = forbidden_place(&place) {
+    if let Some(rule) = forbidden_place(&place).or_else(|| clouds::forbidden_path(&place)) {
         findings.violation(&path.key("mountPath"), place, rule);
         return None;
     }

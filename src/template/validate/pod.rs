@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::clouds;
 use super::mounts::{is_inside, mount_of, nested, objects};
 use super::object::Object;
 use super::text;
@@ -200,7 +201,7 @@ fn forbidden_env(name: &str, sigv4_keys: bool) -> Option<Rule> {
     } else if name.starts_with("LD_") {
         Some(Rule::Other { rule: "changes which code the agent runs", fix: "remove it" })
     } else {
-        None
+        clouds::forbidden_variable(name)
     }
 }
 
@@ -404,6 +405,10 @@ fn key_to_path(item: &Value, path: &Path, findings: &mut Findings) -> Option<Val
     if !text::is_data_key(&key) || !is_inside(&file) {
         let rule = Rule::Text("is not a key and a relative path without ..");
         findings.violation(path, format!("{key}: {file}"), rule);
+        return None;
+    }
+    if let Some(rule) = clouds::forbidden_path(&file) {
+        findings.violation(&path.key("path"), file, rule);
         return None;
     }
     let mut value = json!({"key": key, "path": file});

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use promsidecar::admission::sidecar::config_map_name;
 use promsidecar::monitors::any::AnyMonitor;
-use promsidecar::monitors::collect::namespace_labels;
+use promsidecar::monitors::collect::surroundings;
 use promsidecar::monitors::object::{self, Kind};
 use promsidecar::monitors::selection::Monitors;
 use promsidecar::monitors::service::Service;
@@ -170,7 +170,7 @@ pub(crate) async fn rendered(plane: &ControlPlane, id: &TemplateId, namespace: &
     }
     for object in plane.api.list("/api/v1/namespaces").await {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        all.insert_namespace(name, namespace_labels(&object["metadata"]));
+        all.insert_namespace(name, surroundings(&object["metadata"]));
     }
     let object = plane.api.get(&path(id)).await;
     let settings = Settings::default();

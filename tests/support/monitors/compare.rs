@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use promsidecar::monitors::collect::Collector;
 use promsidecar::monitors::object::{Kind, MonitorKey};
-use promsidecar::monitors::selection::{Monitors, Rejected, Selection};
+use promsidecar::monitors::selection::{self, Monitors, Rejected, Selection};
 use promsidecar::names;
 use promsidecar::template::agent::Agent;
 use promsidecar::template::render;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::classes;
 use super::difference::{self, Fired, Place};
-use super::objects::{NAMESPACES, surroundings};
+use super::objects::{CONFIG_MAP, NAMESPACES, SECRET, surroundings};
 use crate::support::oracle::{self, Generated, Surroundings};
 use crate::support::template;
 
@@ -72,7 +72,11 @@ pub(crate) fn monitors_of(monitors: &[Value]) -> Monitors {
     }
     let mut read = collector.into_monitors();
     for (name, tier) in NAMESPACES {
-        read.insert_namespace(name.to_owned(), [("tier".to_owned(), tier.to_owned())].into());
+        let says = selection::Surroundings {
+            labels: [("tier".to_owned(), tier.to_owned())].into(),
+            allowed_secrets: [SECRET, CONFIG_MAP, "absent"].map(str::to_owned).into(),
+        };
+        read.insert_namespace(name.to_owned(), says);
     }
     read
 }

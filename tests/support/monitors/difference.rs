@@ -11,7 +11,7 @@ use super::classes;
 use super::objects::secret_value;
 
 /// Names of all differences; one that never fires is not one.
-pub(crate) const DIFFERENCES: [&str; 27] = [
+pub(crate) const DIFFERENCES: [&str; 28] = [
     // Accept and reject.
     "rejected: a proxy leaves the pod",
     "rejected: a relabeling leaves the pod",
@@ -28,6 +28,7 @@ pub(crate) const DIFFERENCES: [&str; 27] = [
     "interval and timeout are taken back",
     "marked groups are left to their jobs",
     "nothing outside of the pod is scraped",
+    "nothing is scraped by another scheme",
     "nothing is sharded",
     "labels of ours are dropped",
     "values of selectors match exactly",
@@ -44,7 +45,7 @@ pub(crate) const DIFFERENCES: [&str; 27] = [
 ];
 
 /// The same of `ServiceMonitor`s; Services are chosen before there are jobs, so no selector is in them.
-pub(crate) const SERVICE_DIFFERENCES: [&str; 30] = [
+pub(crate) const SERVICE_DIFFERENCES: [&str; 31] = [
     "rejected: a proxy leaves the pod",
     "rejected: a relabeling leaves the pod",
     "rejected: a header of a proxy has no file form",
@@ -59,6 +60,7 @@ pub(crate) const SERVICE_DIFFERENCES: [&str; 30] = [
     "interval and timeout are taken back",
     "marked groups are left to their jobs",
     "nothing outside of the pod is scraped",
+    "nothing is scraped by another scheme",
     "nothing is sharded",
     "labels of ours are dropped",
     "ports are text",
@@ -280,6 +282,11 @@ fn relabelings(
     if own.last() == Some(&inside) {
         own.pop();
         fired.note("nothing outside of the pod is scraped");
+    }
+    if own.last() == Some(&json!({"source_labels": ["__scheme__"], "regex": "(?i)https?", "action": "keep"}))
+    {
+        own.pop();
+        fired.note("nothing is scraped by another scheme");
     }
     let shards = upstream.split_off(upstream.len().saturating_sub(3));
     let sharding = json!([
