@@ -187,7 +187,7 @@ pub const TABLE: [Row; 19] = [
         word: "too-large",
         event: "TooLarge",
         meaning: "the pod's annotations would pass the API server's limit",
-        cause: "annotations may hold 256 KiB in all, and the agent's targets do not fit beside the pod's own",
+        cause: "annotations may hold 256 KiB in all, of which 32 KiB are kept free for whoever annotates the pod later, and the agent's targets do not fit beside the pod's own",
         fix: "shorten the pod's labels and annotations, or declare fewer container ports",
     },
     Row {
