@@ -9,6 +9,7 @@ use crate::template::agent::TemplateId;
 
 pub mod catalog;
 pub mod decision;
+pub mod entry;
 mod fragment;
 pub mod hints;
 pub mod inject;
@@ -28,6 +29,7 @@ pub(crate) mod targets;
 
 use catalog::Catalog;
 use decision::{Decision, Missing, Refusal, Verdict};
+use entry::Entry;
 use owner::Workload;
 use pod::PodView;
 use reason::Reason;
@@ -111,10 +113,23 @@ impl Answer {
             Self::Unreadable { .. } => None,
         }
     }
+
+    /// The same, made for the lack of something.
+    fn lacking(mut self, missing: Option<Box<Missing>>) -> Self {
+        if let Self::Reviewed { outcome, .. } | Self::Failed { outcome, .. } = &mut self {
+            outcome.missing = missing;
+        }
+        self
+    }
 }
 
-/// Answers one review.
+/// Answers one review that comes by no entry in particular.
 pub fn admit(body: &[u8], catalog: &Catalog, policy: &Policy) -> Answer {
+    admit_by(None, body, catalog, policy)
+}
+
+/// Answers one review. `entry`: the one of the registration by which it comes.
+pub fn admit_by(entry: Option<Entry>, body: &[u8], catalog: &Catalog, policy: &Policy) -> Answer {
     let request = match review::read(body) {
         Ok(request) => request,
         Err(error) => return Answer::Unreadable { message: error.to_string() },
@@ -127,7 +142,7 @@ pub fn admit(body: &[u8], catalog: &Catalog, policy: &Policy) -> Answer {
     let missing = PodView::default();
     let pod = request.object.value().unwrap_or(&missing);
     let namespace = request.namespace.text();
-    let decision = decision::decide(namespace, pod, catalog, policy);
+    let decision = decision::decide_by(entry, namespace, pod, catalog, policy);
     conclude(uid, namespace, pod, decision)
 }
 
@@ -138,7 +153,7 @@ const MAX_DETAIL: usize = 512;
 
 /// Turns a decision into the answer on the wire.
 fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_>) -> Answer {
-    match decision.verdict {
+    let answer = match decision.verdict {
         Verdict::Inject(injected) => {
             let (injection, injected) = *injected;
             let audit = vec![
@@ -151,17 +166,17 @@ fn conclude(uid: &str, namespace: &str, pod: &PodView<'_>, decision: Decision<'_
             let outcome = Outcome { kind: OutcomeKind::Injected, reason: None, refusal: None, missing: None };
             reviewed(uid, &response, outcome)
         }
-        Verdict::Refuse(refusal) => refuse(uid, namespace, pod, refusal, decision.required),
-    }
+        Verdict::Refuse(refusal) => refuse(uid, namespace, pod, &refusal, decision.required),
+    };
+    answer.lacking(decision.missing)
 }
 
-fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, mut refusal: Refusal, required: bool) -> Answer {
+fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, refusal: &Refusal, required: bool) -> Answer {
     let reason = refusal.reason;
     if reason.is_silent() {
         let warnings = refusal.warning.iter().map(warning).collect();
         let response = Response { warnings, ..Response::default() };
-        let outcome = Outcome { missing: refusal.missing, ..Outcome::skipped(Some(reason), None) };
-        return reviewed(uid, &response, outcome);
+        return reviewed(uid, &response, Outcome::skipped(Some(reason), None));
     }
     // Names are only checked after admission: what they hold must not break out of a log line, nor fill it.
     let log = RefusalLog {
@@ -179,10 +194,9 @@ fn refuse(uid: &str, namespace: &str, pod: &PodView<'_>, mut refusal: Refusal, r
         ("reason", reason.word().to_owned()),
         ("detail", log.detail.clone()),
     ];
-    let missing = refusal.missing.take();
     let (told, detail) = refusal.public();
     let mut response = Response { audit, ..Response::default() };
-    let mut outcome = Outcome { missing, ..Outcome::skipped(Some(reason), Some(log)) };
+    let mut outcome = Outcome::skipped(Some(reason), Some(log));
     if denied {
         let fix = told.row().fix;
         response.denied = Some(one_line(&format_args!("{}: {detail}; {fix}", told.word()), 1024));

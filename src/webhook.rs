@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::admission::entry::Entry;
 use crate::admission::{self, Answer, Policy};
 use crate::store::Store;
 
@@ -25,8 +26,8 @@ pub mod tls;
 
 /// Answers the bytes of one review. Synchronous: it takes microseconds and is called in line.
 pub trait Admit: Send + Sync {
-    /// The answer to `body`.
-    fn admit(&self, body: &[u8]) -> Answer;
+    /// The answer to `body`, which came by `entry`; by none if it came by the plain path.
+    fn admit(&self, entry: Option<Entry>, body: &[u8]) -> Answer;
 
     /// Told whenever the same body may get another answer. `None`: nobody is told, and nobody waits.
     fn changes(&self) -> Option<watch::Receiver<()>> {
@@ -36,7 +37,7 @@ pub trait Admit: Send + Sync {
 
 /// Any function of the body, for tests.
 impl<F: Fn(&[u8]) -> Answer + Send + Sync> Admit for F {
-    fn admit(&self, body: &[u8]) -> Answer {
+    fn admit(&self, _: Option<Entry>, body: &[u8]) -> Answer {
         self(body)
     }
 }
@@ -50,8 +51,8 @@ pub struct Core {
 }
 
 impl Admit for Core {
-    fn admit(&self, body: &[u8]) -> Answer {
-        admission::admit(body, &self.store.catalog(), &self.policy.load())
+    fn admit(&self, entry: Option<Entry>, body: &[u8]) -> Answer {
+        admission::admit_by(entry, body, &self.store.catalog(), &self.policy.load())
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {

@@ -92,6 +92,41 @@ fn patched(case: &Case) -> Value {
     apply(&case.review["request"]["object"], &patch.expect("the case is patched"))
 }
 
+/// Bytes of keys and values, as the API server counts them.
+fn annotations_size(pod: &Value) -> usize {
+    let annotations = pod["metadata"]["annotations"].as_object().expect("annotations are an object");
+    annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
+}
+
+#[test]
+fn annotations_leave_room_for_those_who_annotate_the_pod_later() {
+    const ROOM: usize = (256 - 32) * 1024;
+    let short =
+        annotations_size(&patched(&Case::read(&root().join("annotations-go-first-when-space-is-short"))));
+    assert!(short <= ROOM, "{short} bytes");
+    // Many ports and labels: as many groups of targets as fit, and then none.
+    let case = Case::read(&root().join("review-replicaset"));
+    let mut pod = case.review["request"]["object"].clone();
+    for label in 0..13 {
+        pod["metadata"]["labels"][format!("label-{label}")] = json!("value");
+    }
+    let named = pod["spec"]["containers"][0]["ports"][0].clone();
+    let mut largest = 0;
+    for ports in 1..=150 {
+        let declared = (1..ports).map(|port| json!({"containerPort": port}));
+        pod["spec"]["containers"][0]["ports"] = declared.chain([named.clone()]).collect();
+        let (answer, patch) = admit_instead(&case, pod.clone());
+        if answer["outcome"]["reason"] == "too-large" {
+            assert_eq!(patch, None);
+            assert!((ROOM * 9 / 10..=ROOM).contains(&largest), "{ports} ports after {largest} bytes");
+            return;
+        }
+        assert_eq!(answer["outcome"]["kind"], "injected", "{ports} ports: {answer}");
+        largest = annotations_size(&apply(&pod, &patch.expect("it is injected")));
+    }
+    unreachable!("150 ports fit into {largest} bytes");
+}
+
 /// Admits a pod in the place of the case's own.
 fn admit_instead(case: &Case, pod: Value) -> (Value, Option<Vec<u8>>) {
     let mut review = case.review.clone();

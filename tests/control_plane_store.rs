@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use control_plane::ControlPlane;
 use control_plane::definitions::{MALFORMED, MANY, agents, create_many, define, one_of_many};
+use control_plane::faults::{Fault, Faults};
 use control_plane::https::{get, until};
 use control_plane::injector::{CONFIGURATIONS, Program, asking_pod, pods, registration};
 use control_plane::wire::Wire;
@@ -151,6 +152,44 @@ async fn shared() -> &'static (&'static ControlPlane, Program) {
             (plane, program)
         })
         .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_required_namespace_that_its_watch_does_not_bring_fails_and_is_not_passed_over() {
+    let (plane, _) = shared().await;
+    let faults = Faults::before(plane, "behind").await;
+    // Namespaces are listed once; from then on this replica hears no more of them.
+    let mut lists = 0;
+    faults.set(move |asked| {
+        let namespaces = asked.path.contains("/api/v1/namespaces?");
+        lists += u32::from(namespaces && !asked.is_watch());
+        if namespaces && (asked.is_watch() || lists > 1) { Fault::Answer(403) } else { Fault::None }
+    });
+    let source = format!("--kubeconfig={}", faults.kubeconfig.display());
+    let program = Program::start_with(&plane.directory("behind-program"), &source);
+    until("the program is ready", || async { ready(&program).await.0 == 200 }).await;
+
+    let mut required = namespace("behind", "true");
+    required["metadata"]["labels"][names::REQUIRED] = json!("true");
+    plane.api.create_namespace(&required).await;
+    plane.api.create(&agents("behind"), &template("shop")).await;
+    let mut pod = asking_pod("web");
+    pod["metadata"]["annotations"] = json!({(names::PORT): "8080"});
+    let (status, text) = program.answered("/mutate/namespace/ns", "behind", &pod).await;
+    let detail = "labels of namespace behind that the API server has are not known here";
+    assert_eq!((status, &*text), (500, &*format!("internal-error: {detail}")));
+    assert_eq!(ready(&program).await.0, 200);
+    let warned = program.asked("/mutate/namespace/no", "behind", &pod).await;
+    assert_eq!(warned["warnings"], json!([format!("promsidecar: not injected: internal-error: {detail}")]));
+    let waited = waits(&program).await;
+    assert!(waited.contains(&"{result=\"in-vain\"} 1".to_owned()), "{waited:?}");
+
+    faults.set(|_| Fault::None);
+    until("the namespace has come", || async {
+        program.answered("/mutate/namespace/ns", "behind", &pod).await.0 == 200
+    })
+    .await;
+    assert!(injected(&program.asked("/mutate/namespace/ns", "behind", &pod).await));
 }
 
 /// Namespaces that are applied at once with what is in them, but for the first, which shows that the registration is in force.

@@ -192,7 +192,14 @@ fn huge() -> Vec<(&'static str, Value, Option<Reason>)> {
         pod
     };
     let too_large = Some(Reason::TooLarge);
+    let empty = |value: &Value| -> Value {
+        let pairs = (0..290_000).map(|i| (format!("{i}"), json!("")));
+        let inject = ("sidecar.prometheus.io/inject".to_owned(), value.clone());
+        Value::Object(pairs.chain([inject]).collect())
+    };
     vec![
+        ("empty annotations", with("/metadata/annotations", empty(&asks)), too_large),
+        ("empty labels", with("/metadata/labels", empty(&json!(""))), too_large),
         ("containers", with("/spec/containers", containers.clone()), too_large),
         ("init containers", with("/spec/initContainers", containers), too_large),
         ("ports", with("/spec/containers/0/ports", ports), too_large),
@@ -210,13 +217,40 @@ fn huge() -> Vec<(&'static str, Value, Option<Reason>)> {
     ]
 }
 
+/// Bytes that answering takes at once, for each byte of the review.
+const MOST_AT_ONCE: usize = 12;
+
 #[test]
-fn a_huge_pod_is_answered_in_few_bytes_and_never_with_targets_that_do_not_fit() {
+fn a_huge_pod_is_answered_in_little_memory_and_few_bytes_and_never_with_targets_that_do_not_fit() {
     for (what, mut pod, expected) in huge() {
         pod["metadata"]["annotations"]["prometheus.io/port"] = json!("p9999,8080,1,2,3");
-        let answer = answer(&review(&pod));
+        let review = review(&pod);
+        let mut answered = None;
+        let counted = allocation_counter::measure(|| answered = Some(answer(&review)));
+        let answer = answered.expect("it is answered");
         assert_eq!(reason(&answer), expected, "{what}");
         let size = response(&answer).to_string().len();
         assert!(size < 32 * 1024, "{what}: {size} bytes");
+        let times = |bytes: u64| bytes / review.len() as u64;
+        println!(
+            "{what}: {} bytes, {} times at most, {} in all",
+            review.len(),
+            times(counted.bytes_max),
+            times(counted.bytes_total)
+        );
+        // The view of the pod takes most of it, in lists that double as they grow.
+        let most = (MOST_AT_ONCE * review.len()) as u64;
+        assert!(
+            counted.bytes_max < most,
+            "{what}: {} bytes at once for a review of {}",
+            counted.bytes_max,
+            review.len()
+        );
+        assert!(
+            counted.bytes_total < 2 * most,
+            "{what}: {} bytes for a review of {}",
+            counted.bytes_total,
+            review.len()
+        );
     }
 }

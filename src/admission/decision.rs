@@ -1,6 +1,6 @@
 //! `decide`: whether a pod is injected, from which template, and why not. PURE.
 //!
-//! Input: the pod, its namespace's name, the catalog and the policy. Output: a [`Decision`] with its trace; `explain`
+//! Input: the pod, its namespace's name, the entry that asks, the catalog and the policy. Output: a [`Decision`] with its trace; `explain`
 //! prints the trace and decides nothing itself. The rows of [`Reason`] are tried in order, the first that applies wins.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::Policy;
 use super::catalog::{self, Catalog, NamespaceMeta, TemplateEntry};
+use super::entry::Entry;
 use super::hints::{self, Hints, InvalidValue};
 use super::inject::{self, Injected};
 use super::json::Field;
@@ -29,6 +30,8 @@ pub struct Decision<'a> {
     pub required: bool,
     /// The rows that were tried, in order; the last one is the verdict's.
     pub trace: Vec<Step<'a>>,
+    /// What was not there and may change the decision, whatever that is.
+    pub missing: Option<Box<Missing>>,
 }
 
 /// Inject or not.
@@ -73,7 +76,7 @@ pub struct Refusal {
 /// What the catalog does not have. It may be on its way: objects that are applied together arrive within milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Missing {
-    /// The namespace, or its wish.
+    /// The namespace, or labels of it.
     Namespace(String),
     /// A template that was named.
     Template(TemplateId),
@@ -169,18 +172,35 @@ pub(super) struct Scope<'a, 'p> {
     pub(super) catalog: &'a Catalog,
     /// The operator's choices.
     pub(super) policy: &'p Policy,
+    /// Whether the API server saw labels of the namespace that are not known here, so that its wishes are not either.
+    pub(super) behind: bool,
 }
 
-/// Decides about one pod. `namespace` is the one of the request, which is authoritative.
+/// Decides about one pod that no entry asks for: as if all that there is were known.
 pub fn decide<'a>(
     namespace: &'a str,
     pod: &'a PodView<'a>,
     catalog: &'a Catalog,
     policy: &Policy,
 ) -> Decision<'a> {
-    let meta = catalog.namespace(namespace).unwrap_or(&catalog::UNKNOWN_NAMESPACE);
-    let scope = Scope { namespace, meta, catalog, policy };
+    decide_by(None, namespace, pod, catalog, policy)
+}
+
+/// Decides about one pod. `entry`: the one of the registration that asks. `namespace` is the one of the request, which is
+/// authoritative.
+pub fn decide_by<'a>(
+    entry: Option<Entry>,
+    namespace: &'a str,
+    pod: &'a PodView<'a>,
+    catalog: &'a Catalog,
+    policy: &Policy,
+) -> Decision<'a> {
+    let known = catalog.namespace(namespace);
+    let meta = known.unwrap_or(&catalog::UNKNOWN_NAMESPACE);
+    let behind = entry.is_some_and(|entry| entry.saw_more_than(known, pod));
+    let scope = Scope { namespace, meta, catalog, policy, behind };
     let (required, bad_required) = request::required(pod, meta);
+    let required = required || entry.is_some_and(Entry::required_by_namespace);
     let mut walk = Walk { trace: Vec::with_capacity(Reason::InternalError as usize + 1) };
     let injected = walk.rows(&scope, pod, bad_required).and_then(|injection| {
         let injected = inject::build(&injection, namespace, pod, required)?;
@@ -197,7 +217,20 @@ pub fn decide<'a>(
             Verdict::Refuse(refusal)
         }
     };
-    Decision { verdict, required, trace: walk.trace }
+    let unknown = entry.is_some() && known.is_none();
+    let missing = missing(&verdict, unknown, namespace);
+    Decision { verdict, required, trace: walk.trace, missing }
+}
+
+/// What may change the decision once it is there. `unknown`: nothing is known of the namespace, and it exists.
+fn missing(verdict: &Verdict<'_>, unknown: bool, namespace: &str) -> Option<Box<Missing>> {
+    let (lacked, rests_on_namespace) = match verdict {
+        Verdict::Inject(_) => (None, true),
+        // What comes before is said by the pod, or by the namespace's name.
+        Verdict::Refuse(refusal) => (refusal.missing.clone(), refusal.reason > Reason::InvalidAnnotation),
+    };
+    let namespace = || Box::new(Missing::Namespace(namespace.to_owned()));
+    lacked.or_else(|| (unknown && rests_on_namespace).then(namespace))
 }
 
 /// The template that pods of `namespace` get by its label alone, if it asks and one applies.
@@ -207,7 +240,7 @@ pub fn template_of_namespace<'a>(
     policy: &Policy,
 ) -> Option<&'a TemplateEntry> {
     let meta = catalog.namespace(namespace)?;
-    let scope = Scope { namespace, meta, catalog, policy };
+    let scope = Scope { namespace, meta, catalog, policy, behind: false };
     let pod = PodView::default();
     match Wanted::of(&pod, meta) {
         wanted @ (Wanted::Template(..) | Wanted::Any(_)) if !is_excluded(namespace, policy) => {
@@ -231,7 +264,7 @@ pub fn withheld<'a>(
     let pod: Field<PodView<'_>> = serde_json::from_str(&pod).ok()?;
     let pod = pod.value()?;
     let meta = catalog.namespace(namespace).unwrap_or(&catalog::UNKNOWN_NAMESPACE);
-    let scope = Scope { namespace, meta, catalog, policy };
+    let scope = Scope { namespace, meta, catalog, policy, behind: false };
     let wanted = Wanted::of(pod, meta);
     let (home, name) = match wanted {
         Wanted::Template(reference, _) => (reference.namespace.unwrap_or(namespace), reference.name),
@@ -278,6 +311,13 @@ impl<'a> Walk<'a> {
         let wanted = self.asked(scope, pod)?;
         self.injected_before(pod)?;
         self.place(scope, pod)?;
+        if scope.behind {
+            let namespace = scope.namespace;
+            let detail =
+                format!("labels of namespace {namespace} that the API server has are not known here");
+            let missing = Missing::Namespace(namespace.to_owned());
+            return Err(Refusal::new(Reason::InternalError, detail).for_lack_of(missing));
+        }
         let hints = self.values(wanted, bad_required, pod)?;
         let found = self.template(scope, wanted)?;
         let Some(sidecar) = found.sidecar.as_deref() else {
@@ -319,10 +359,8 @@ impl<'a> Walk<'a> {
     fn asked(&mut self, scope: &Scope<'a, '_>, pod: &'a PodView<'a>) -> Result<Wanted<'a>, Refusal> {
         let wanted = Wanted::of(pod, scope.meta);
         let finding = match wanted {
-            Wanted::Nothing => {
-                let missing = Missing::Namespace(scope.namespace.to_owned());
-                return Err(Refusal::silent(Reason::NotRequested).for_lack_of(missing));
-            }
+            Wanted::Nothing if scope.behind => Finding::Asked(Source::NamespaceLabel, None),
+            Wanted::Nothing => return Err(Refusal::silent(Reason::NotRequested)),
             Wanted::Declined(_) => Finding::Nothing,
             Wanted::Template(reference, source) => Finding::Asked(source, Some(reference)),
             Wanted::Any(source) => Finding::Asked(source, None),

@@ -17,6 +17,11 @@ use crate::release;
 
 /// Most bytes of keys and values of all annotations (apimachinery `TotalAnnotationSizeLimitB`).
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// Bytes of them that stay free for whoever annotates the pod later: webhooks after ours, a network plugin. The API server
+/// would refuse what they write beyond the limit, and with it the pod.
+const HEADROOM: usize = 32 * 1024;
+/// Most bytes of all annotations with ours.
+const MAX_WITH_OURS: usize = MAX_ANNOTATIONS - HEADROOM;
 /// Most characters of the `skipped` annotation.
 const MAX_SKIPPED: usize = 1024;
 
@@ -52,10 +57,13 @@ pub fn build(
         timing,
         agent_port: sidecar.port().filter(|_| injection.sidecar.self_monitor),
     };
-    let budget = MAX_ANNOTATIONS.saturating_sub(spent);
-    let targets = targets::build(&discovery, budget).ok_or_else(|| {
-        let detail =
-            format!("annotations may hold {MAX_ANNOTATIONS} bytes, {budget} are left for the targets");
+    let budget = MAX_WITH_OURS.saturating_sub(spent);
+    // Nothing is written where nothing fits: a pod may have as many annotations as a body holds.
+    let targets = if budget == 0 { None } else { targets::build(&discovery, budget) };
+    let targets = targets.ok_or_else(|| {
+        let detail = format!(
+            "annotations may take {MAX_WITH_OURS} of {MAX_ANNOTATIONS} bytes, {budget} are left for the targets"
+        );
         Refusal::new(Reason::TooLarge, detail)
     })?;
     if let Some(path) = pod.irregular_path() {
@@ -169,7 +177,7 @@ pub fn mark(pod: &PodView<'_>, reason: Reason, detail: &str) -> Option<PatchByte
     let value = super::review::one_line(&format_args!("{}: {detail}", reason.word()), MAX_SKIPPED);
     let marked =
         pod.label(names::INJECTED) == Some("false") && pod.annotation(names::SKIPPED) == Some(&value);
-    let fits = annotations_size(pod) + names::SKIPPED.len() + value.len() <= MAX_ANNOTATIONS;
+    let fits = annotations_size(pod) + names::SKIPPED.len() + value.len() <= MAX_WITH_OURS;
     if marked || !fits || pod.irregular_path().is_some() {
         return None;
     }

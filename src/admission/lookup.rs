@@ -2,7 +2,7 @@
 //!
 //! Input: what is wanted, the pod's namespace and the catalog. Output: the template, or the refusal with near misses.
 //! Names of other namespaces' templates do not leak: whether one is missing, not claimed or not permitted, the pod's owner
-//! reads the same sentence, and only the audit trail has the truth.
+//! reads the same sentence after the same wait, and only the audit trail has the truth.
 
 use std::sync::Arc;
 
@@ -42,11 +42,16 @@ fn named<'a>(scope: &Scope<'a, '_>, reference: Reference<'_>) -> Result<&'a Temp
         let id = TemplateId { namespace: home.to_owned(), name: reference.name.to_owned() };
         Refusal::new(Reason::TemplateNotFound, not_found()).for_lack_of(Missing::Template(id))
     })?;
-    usable(scope, entry).map_err(|mut refusal| {
-        refusal.told = foreign.then(|| (Reason::TemplateNotFound, not_found()));
-        refusal
-    })?;
+    usable(scope, entry)
+        .map_err(|refusal| if foreign { withhold(refusal, &entry.id, not_found()) } else { refusal })?;
     Ok(entry)
+}
+
+/// The refusal of a template that its asker must not learn of. It is waited for like one that is not there: by an answer
+/// that comes at once, it would be told from that.
+fn withhold(refusal: Refusal, id: &TemplateId, told: String) -> Refusal {
+    let told = Some((Reason::TemplateNotFound, told));
+    Refusal { told, ..refusal }.for_lack_of(Missing::Template(id.clone()))
 }
 
 /// Whether the template is one of ours, and for this namespace.
@@ -122,10 +127,11 @@ fn default<'a>(scope: &Scope<'a, '_>, id: &TemplateId) -> Result<&'a TemplateEnt
             Err(Refusal::new(Reason::TemplateNotFound, detail).for_lack_of(Missing::Template(id.clone())))
         }
     };
-    found.map_err(|mut refusal| {
-        let told = format!("no template in {namespace}, and no default one that it may use");
-        refusal.told = (id.namespace != namespace).then_some((Reason::TemplateNotFound, told));
-        refusal
+    found.map_err(|refusal| {
+        if id.namespace == namespace {
+            return refusal;
+        }
+        withhold(refusal, id, format!("no template in {namespace}, and no default one that it may use"))
     })
 }
 

@@ -187,16 +187,16 @@ pub const TABLE: [Row; 19] = [
         word: "too-large",
         event: "TooLarge",
         meaning: "the pod's annotations would pass the API server's limit",
-        cause: "annotations may hold 256 KiB in all, and the agent's targets do not fit beside the pod's own",
+        cause: "annotations may hold 256 KiB in all, of which 32 KiB are kept free for whoever annotates the pod later, and the agent's targets do not fit beside the pod's own",
         fix: "shorten the pod's labels and annotations, or declare fewer container ports",
     },
     Row {
         reason: Reason::InternalError,
         word: "internal-error",
         event: "InternalError",
-        meaning: "promsidecar could not prove that its patch applies, so it made none",
-        cause: "the pod has a field of an unexpected kind, or there is a bug in promsidecar",
-        fix: "check the named field; if it is as Kubernetes documents it, report the pod's shape as a bug",
+        meaning: "promsidecar could not decide, or could not prove that its patch applies, so it made none",
+        cause: "the pod has a field of an unexpected kind; or the API server called for labels of the namespace that did not come here within a second; or there is a bug in promsidecar",
+        fix: "check the named field, and report the pod's shape as a bug if it is as Kubernetes documents it; create the pod again, and if labels are still not known, see whether the webhook may watch namespaces, or has this one in its directory",
     },
 ];
 

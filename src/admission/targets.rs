@@ -60,7 +60,7 @@ pub(super) fn build(discovery: &Discovery<'_>, budget: usize) -> Option<EscapedJ
 }
 
 fn build_with(discovery: &Discovery<'_>, budget: usize, annotations: bool) -> Option<EscapedJson> {
-    let common = common_labels(discovery, annotations);
+    let common = common_labels(discovery, annotations, budget)?;
     let out = EscapedJson::with_capacity(1024 + common.len().saturating_mul(4).min(budget.saturating_mul(2)));
     let mut groups = Groups { out, common: &common, budget };
     groups.out.plain("[");
@@ -180,8 +180,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Labels that every group carries: the pod's. The first one is written without a comma before it.
-fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> EscapedJson {
+/// Labels that every group carries: the pod's. The first one is written without a comma before it. `None`: they alone are
+/// more than `budget` bytes.
+fn common_labels(discovery: &Discovery<'_>, annotations: bool, budget: usize) -> Option<EscapedJson> {
     let pod = discovery.pod;
     let mut out = EscapedJson::with_capacity(2048);
     out.json("\"__meta_kubernetes_namespace\":");
@@ -207,12 +208,13 @@ fn common_labels(discovery: &Discovery<'_>, annotations: bool) -> EscapedJson {
             out.string("true");
         }
     };
-    present("__meta_kubernetes_pod_label_", "__meta_kubernetes_pod_labelpresent_", sanitised(pod.labels()));
+    let pairs = sanitised(pod.labels(), budget)?;
+    present("__meta_kubernetes_pod_label_", "__meta_kubernetes_pod_labelpresent_", pairs);
     if annotations {
-        let pairs = sanitised(pod.annotations());
+        let pairs = sanitised(pod.annotations(), budget)?;
         present("__meta_kubernetes_pod_annotation_", "__meta_kubernetes_pod_annotationpresent_", pairs);
     }
-    out
+    (out.len() <= budget).then_some(out)
 }
 
 /// What admission knows of a fact: the name of a pod that brings one; else the placeholder that remote write replaces.
@@ -226,16 +228,30 @@ fn known_value<'a>(fact: &RuntimeFact, pod: &'a PodView<'a>) -> &'a str {
     fact.placeholder
 }
 
+/// Bytes that each label or annotation takes beside its value and twice its name, at least: prefixes and punctuation.
+const PAIR: usize = 64;
+
 /// Label-safe names (prometheus `util/strutil` `SanitizeLabelName`), sorted; the last of equal ones wins, as in a map.
-fn sanitised<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(Cow<'a, str>, &'a str)> {
+/// `None`: they take more than `budget` bytes. This is found out before much is kept of them: labels are not counted by
+/// anybody before admission, nor annotations. Those whose names become equal count each.
+fn sanitised<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    budget: usize,
+) -> Option<Vec<(Cow<'a, str>, &'a str)>> {
     let usable = |(key, value): &(&str, &str)| {
         value.len() <= MAX_VALUE && *key != LAST_APPLIED && !key.starts_with(names::PREFIX)
     };
-    let mut pairs: Vec<_> = pairs.filter(usable).map(|(key, value)| (sanitise(key), value)).collect();
+    let mut left = budget;
+    let fitting = pairs.filter(usable).map(|(key, value)| {
+        let name = sanitise(key);
+        left = left.checked_sub(PAIR + 2 * name.len() + value.len())?;
+        Some((name, value))
+    });
+    let mut pairs = fitting.collect::<Option<Vec<_>>>()?;
     pairs.reverse();
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
     pairs.dedup_by(|(later, _), (kept, _)| later == kept);
-    pairs
+    Some(pairs)
 }
 
 fn sanitise(name: &str) -> Cow<'_, str> {

@@ -38,19 +38,15 @@ impl Default for ColdCache {
 }
 
 impl ColdCache {
-    /// Waits for what `answer` was made without, and lets `decide` answer again with each new snapshot. `labelled`: the API
-    /// server found the label on the namespace.
+    /// Waits for what `answer` was made without, and lets `decide` answer again with each new snapshot.
     pub(super) async fn wait(
         &self,
         answer: Answer,
-        labelled: bool,
         mut changes: watch::Receiver<()>,
         metrics: &Metrics,
         decide: impl Fn() -> Answer,
     ) -> Answer {
-        let Some(missing) = answer.missing().filter(|missing| labelled || !is_namespace(missing)) else {
-            return answer;
-        };
+        let Some(missing) = answer.missing() else { return answer };
         if self.was_in_vain(missing) {
             return answer;
         }
@@ -88,10 +84,6 @@ impl ColdCache {
         let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
         in_vain.insert(missing, Instant::now());
     }
-}
-
-const fn is_namespace(missing: &Missing) -> bool {
-    matches!(missing, Missing::Namespace(_))
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::cold::ColdCache;
 use super::config::Limits;
 use super::refusals::Refusals;
 use crate::admission::Answer;
+use crate::admission::entry::Entry;
 use crate::metrics::{Limit, Metrics};
 use crate::shutdown::{Phase, Shutdown, panic_message};
 
@@ -31,16 +32,13 @@ use crate::shutdown::{Phase, Shutdown, panic_message};
 /// the agent (`ns`, `pod`, `no`one), and a plain one.
 pub const PATHS: [&str; 7] = [
     "/mutate",
-    "/mutate/namespace/ns",
-    "/mutate/namespace/pod",
-    "/mutate/namespace/no",
-    "/mutate/pod/ns",
-    "/mutate/pod/pod",
-    "/mutate/pod/no",
+    Entry::NamespaceNs.path(),
+    Entry::NamespacePod.path(),
+    Entry::NamespaceNo.path(),
+    Entry::PodNs.path(),
+    Entry::PodPod.path(),
+    Entry::PodNo.path(),
 ];
-
-/// Paths of the entries whose pods come because of a label that the API server found on their namespace.
-const BY_NAMESPACE: &str = "/mutate/namespace/";
 
 struct App {
     admit: Arc<dyn Admit>,
@@ -157,13 +155,12 @@ impl App {
     }
 
     async fn answer(&self, body: &[u8], path: &str) -> Response {
-        let mut answer = self.admit.admit(body);
+        let decide = || self.admit.admit(Entry::of_path(path), body);
+        let mut answer = decide();
         if answer.missing().is_some()
             && let Some(changes) = self.admit.changes()
         {
-            let labelled = path.starts_with(BY_NAMESPACE);
-            let decide = || self.admit.admit(body);
-            answer = self.cold.wait(answer, labelled, changes, &self.metrics, decide).await;
+            answer = self.cold.wait(answer, changes, &self.metrics, decide).await;
         }
         self.metrics.review(&answer);
         match answer {

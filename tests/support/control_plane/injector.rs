@@ -90,12 +90,18 @@ impl Program {
 
     /// The response to a pod, asked of the program itself.
     pub(crate) async fn asked(&self, path: &str, namespace: &str, pod: &Value) -> Value {
+        let (status, text) = self.answered(path, namespace, pod).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["response"].clone()
+    }
+
+    /// Status and body of the same.
+    pub(crate) async fn answered(&self, path: &str, namespace: &str, pod: &Value) -> (u16, String) {
         let review = crate::support::reviews::creation(pod, namespace);
         let mut client = Client::new(tls(self.listen, "127.0.0.1", &self.ca).await.unwrap()).await;
         let body = serde_json::to_vec(&review).unwrap();
         let response = client.send("POST", path, &["content-type: application/json"], &body).await;
-        assert_eq!(response.status(), 200);
-        serde_json::from_slice::<Value>(response.body()).unwrap()["response"].clone()
+        (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
     }
 
     /// Reviews that the program counted, by outcome and reason; none is left out.
