@@ -146,6 +146,9 @@ async fn flags_from_elsewhere(plane: &ControlPlane) {
     let note = "  note: the webhook's --max-targets cannot be seen (PROMSIDECAR_MAX_TARGETS: it comes from Secret flags): decided as if \
         it were not set\n";
     assert!(found.code == 1 && found.stdout.contains(end) && found.stdout.contains(note), "{}", found.stdout);
+    let untold = "cannot tell whether it is up to date, because the webhook's --max-targets cannot be seen (PROMSIDECAR_MAX_TARGETS: \
+        it comes from Secret flags)\n";
+    assert!(found.stdout.contains(untold), "{}", found.stdout);
 }
 
 /// How templates are: of one namespace, of all, and again when something changes.

@@ -56,8 +56,8 @@ fn planned(plane: &ControlPlane, owners: &[(&str, &str, &str)]) -> String {
 }
 
 /// UIDs of a namespace's pods.
-async fn uids(plane: &ControlPlane, place: &str) -> BTreeSet<String> {
-    let all = plane.api.list(&pods(place)).await;
+async fn uids(plane: &ControlPlane, namespace: &str) -> BTreeSet<String> {
+    let all = plane.api.list(&pods(namespace)).await;
     all.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect()
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kube::Client;
 use serde_json::Value;
 
-use super::installed::{Flags, Serving};
+use super::installed::{Flags, Serving, Unseen};
 use crate::admission::Policy;
 use crate::cluster::gaps::{Gaps, Listed};
 use crate::cluster::reader::{Reader, Which};
@@ -37,25 +37,32 @@ pub async fn gather(client: &Client, place: Option<&str>, ours: Flags) -> anyhow
     let own = ours.policy.namespaces.own.own_namespace.clone();
     let mut notes = Vec::new();
     let deployments = reader.list(&kinds::DEPLOYMENTS, Which::of(&own)).await?;
-    let flags = flags(&reader, &own, &deployments, &mut notes).await?.unwrap_or(ours);
+    let mut gaps = Gaps::default();
+    let flags = match flags(&reader, &own, &deployments, &mut notes).await? {
+        Some((flags, unseen)) => {
+            gaps.flags = unseen;
+            flags
+        }
+        None => ours,
+    };
     let mut policy = flags.policy.to_policy();
     if flags.policy.kubernetes_version.is_none() {
         policy.native_sidecars = native::look_up(client).await?.0;
     }
-    let mut gaps = Gaps::default();
     let objects = objects(&reader, place, &own, &mut gaps, &mut notes).await?;
     let (inventory, unreadable) = objects.inventory(&flags.settings.to_settings());
     notes.extend(unreadable);
     Ok(InForce { inventory, policy, gaps, notes })
 }
 
-/// The flags of the webhook that is installed, of the Deployments of our own namespace; what of them cannot be had is noted.
+/// The flags of the webhook that is installed, of the Deployments of our own namespace, and those that cannot be seen; what of them
+/// cannot be had is noted.
 pub async fn flags(
     reader: &Reader,
     own: &str,
     deployments: &Seen<Vec<Value>>,
     notes: &mut Vec<String>,
-) -> anyhow::Result<Option<Flags>> {
+) -> anyhow::Result<Option<(Flags, Vec<String>)>> {
     let deployments = match deployments {
         Ok(deployments) => deployments,
         Err(forbidden) => {
@@ -74,9 +81,11 @@ pub async fn flags(
         config_maps.insert(name, config_map);
     }
     match serving.flags(&config_maps) {
-        Ok((flags, unseen)) => {
-            notes.extend(unseen.into_iter().map(|what| format!("{what}: decided as if it were not set")));
-            Ok(Some(flags))
+        Ok((flags, Unseen { flags: unseen, sources })) => {
+            let as_if = |what: &String| format!("{what}: decided as if it were not set");
+            notes.extend(unseen.iter().map(as_if));
+            notes.extend(sources);
+            Ok(Some((flags, unseen)))
         }
         Err(why) => {
             notes.push(format!(

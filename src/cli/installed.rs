@@ -22,6 +22,15 @@ pub struct Flags {
     pub settings: SettingsArgs,
 }
 
+/// What cannot be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unseen {
+    /// Flags that decide about pods, each with why.
+    pub flags: Vec<String>,
+    /// Where others may come from.
+    pub sources: Vec<String>,
+}
+
 /// `ConfigMaps` by name, as far as they are there and may be seen.
 pub type ConfigMaps = BTreeMap<String, Seen<Option<Value>>>;
 
@@ -55,7 +64,7 @@ impl<'a> Serving<'a> {
     }
 
     /// Its flags, and what of them cannot be seen; the error says why they cannot be read.
-    pub fn flags(self, config_maps: &ConfigMaps) -> Result<(Flags, Vec<String>), String> {
+    pub fn flags(self, config_maps: &ConfigMaps) -> Result<(Flags, Unseen), String> {
         // The variables of this process are not those of the webhook.
         let program =
             Cli::command().mut_subcommands(|command| command.mut_args(|argument| argument.env(None::<&str>)));
@@ -70,8 +79,9 @@ impl<'a> Serving<'a> {
     }
 
     /// Its command line, with its variables as the flags that read them; and what of it cannot be seen.
-    fn line(self, config_maps: &ConfigMaps) -> (Vec<String>, Vec<String>) {
-        let (variables, mut unseen) = self.variables(config_maps);
+    fn line(self, config_maps: &ConfigMaps) -> (Vec<String>, Unseen) {
+        let (variables, sources) = self.variables(config_maps);
+        let mut unseen = Unseen { flags: Vec::new(), sources };
         let mut line = vec!["promsidecar".to_owned()];
         for argument in list(&self.container["args"]) {
             let argument = text(argument);
@@ -80,7 +90,7 @@ impl<'a> Serving<'a> {
                 Err(why) => {
                     let flag = argument.split('=').next().unwrap_or_default();
                     if decides(flag) {
-                        unseen.push(format!("the webhook's {flag} cannot be seen ({why})"));
+                        unseen.flags.push(format!("the webhook's {flag} cannot be seen ({why})"));
                     }
                 }
             }
@@ -100,7 +110,7 @@ impl<'a> Serving<'a> {
             match variables.get(variable) {
                 Some(Ok(value)) => line.push(format!("{flag}={value}")),
                 Some(Err(why)) if decides(&flag) => {
-                    unseen.push(format!("the webhook's {flag} cannot be seen ({variable}: {why})"));
+                    unseen.flags.push(format!("the webhook's {flag} cannot be seen ({variable}: {why})"));
                 }
                 Some(Err(_)) | None => {}
             }
@@ -205,7 +215,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{ConfigMaps, Flags, Serving};
+    use super::{ConfigMaps, Flags, Serving, Unseen};
     use crate::cluster::seen::Forbidden;
 
     fn deployment(container: &Value) -> Value {
@@ -215,7 +225,7 @@ mod tests {
         })
     }
 
-    fn flags(container: &Value, config_maps: &ConfigMaps) -> Option<Result<(Flags, Vec<String>), String>> {
+    fn flags(container: &Value, config_maps: &ConfigMaps) -> Option<Result<(Flags, Unseen), String>> {
         Some(Serving::of(&deployment(container))?.flags(config_maps))
     }
 
@@ -234,7 +244,7 @@ mod tests {
         let excluded: Vec<_> = policy.excluded_namespaces.into_iter().collect();
         assert_eq!(excluded, ["a", "b", "own"]);
         assert_eq!(found.settings.to_settings().agent_image, "registry.test/prometheus");
-        assert_eq!(unseen, [""; 0]);
+        assert_eq!(unseen, Unseen::default());
     }
 
     #[test]
@@ -276,7 +286,7 @@ mod tests {
             ("registry.test:5000/prometheus", "a$b$c")
         );
         assert_eq!(settings.agent_version.to_string(), "v3.5.0");
-        assert_eq!(unseen, [""; 0]);
+        assert_eq!(unseen, Unseen::default());
     }
 
     #[test]
@@ -298,11 +308,16 @@ mod tests {
         let config_maps = ConfigMaps::from([("forbidden".to_owned(), Err(forbidden))]);
         let (found, unseen) = flags(&container, &config_maps).unwrap().unwrap();
         assert_eq!(
-            unseen,
+            unseen.sources,
             [
                 "whether the webhook has flags from Secret more cannot be seen",
                 "whether the webhook has flags from ConfigMap forbidden cannot be seen (forbidden: you may not get configmaps \
                  forbidden)",
+            ]
+        );
+        assert_eq!(
+            unseen.flags,
+            [
                 "the webhook's --default-template cannot be seen (HIDDEN: it comes from Secret flags)",
                 "the webhook's --exclude-namespace cannot be seen (PROMSIDECAR_EXCLUDE_NAMESPACE: forbidden: you may not get \
                  configmaps forbidden)",

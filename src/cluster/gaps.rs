@@ -33,6 +33,8 @@ pub struct Gaps {
     pub namespaces: Listed,
     /// Last good versions of templates, in our own namespace.
     pub last_good: Option<Forbidden>,
+    /// Flags of the webhook that cannot be seen: which, and why.
+    pub flags: Vec<String>,
 }
 
 impl Listed {
@@ -56,8 +58,9 @@ impl Gaps {
         id: &TemplateId,
         place: &str,
     ) -> Result<Option<String>, String> {
-        if let Some(why) = self.of_template(inventory, id, place) {
-            return Err(because(why));
+        let of_template = self.of_template(inventory, id, place).map(because);
+        if let Some(why) = of_template.or_else(|| self.flags.first().cloned()) {
+            return Err(why);
         }
         let entry = inventory.catalog().template(&id.namespace, &id.name);
         let sidecar = entry.and_then(|entry| entry.sidecar.as_ref());
@@ -76,7 +79,7 @@ impl Gaps {
                 _ => None,
             },
         };
-        of_namespace.or(of_template).map(because)
+        of_namespace.or(of_template).map(because).or_else(|| self.flags.first().cloned())
     }
 
     /// What was not seen and may make another agent of a template for the pods of a namespace.
@@ -172,5 +175,8 @@ mod tests {
             open(&last_good, "a"),
             ["bad: you may not list configmaps", "paused: you may not list configmaps"]
         );
+        let flags = Gaps { flags: vec!["--agent-image cannot be seen".to_owned()], ..Gaps::default() };
+        let all = ["plain", "own", "everywhere", "bad", "paused", "gone"];
+        assert_eq!(open(&flags, "a"), all.map(|name| format!("{name}: --agent-image cannot be seen")));
     }
 }

@@ -48,7 +48,8 @@ pub(super) async fn facts(
     };
     let deployments = deployments(reader, own).await?;
     let (mut admission, mut unseen_flags) = (Policy::default(), Vec::new());
-    if is_installed && let Some(flags) = in_force::flags(reader, own, &deployments, &mut unseen_flags).await?
+    if is_installed
+        && let Some((flags, _)) = in_force::flags(reader, own, &deployments, &mut unseen_flags).await?
     {
         settings = flags.settings.to_settings();
         admission = flags.policy.to_policy();
