@@ -143,13 +143,13 @@ async fn pods_are_told_by_how_they_do_and_a_receiver_by_what_it_answers() {
         {"metric": {"namespace": "shop", "pod": "web-1"}, "value": [0, "1"]}]}}"#;
     let url = answering_by(StatusCode::OK, NOTHING, other).await;
     let found = verify(&[&["--query-url", &url, "--log-lines=0"], &known[..]].concat());
-    let note = "note: of 1 pods of template shop/shop series arrive and no up, so whether their scrapes succeed cannot be told\n";
-    assert!(found.stdout.contains(note) && found.stdout.ends_with(delivering), "{found:?}");
+    let told = "note: of 1 pods of template shop/shop series arrive and no up, so whether their scrapes succeed cannot be told\n";
+    assert!(found.stdout.contains(told) && found.stdout.ends_with(delivering), "{found:?}");
     // A receiver that does not want to look that far is none that has nothing.
     let url = answering_by(StatusCode::OK, NOTHING, r#"{"status":"error","error":"too many series"}"#).await;
     let found = verify(&[&["--query-url", &url, "--log-lines=0"], &known[..]].concat());
-    let note = "note: whether other series than up arrive of 1 pods of template shop/shop cannot be told: too many series\n";
-    assert!(found.code == 1 && found.stdout.contains(note), "{found:?}");
+    let told = "note: whether other series than up arrive of 1 pods of template shop/shop cannot be told: too many series\n";
+    assert!(found.code == 1 && found.stdout.contains(told), "{found:?}");
 
     let strange = answering(StatusCode::OK, "<html>").await;
     let refusing =

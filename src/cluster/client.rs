@@ -26,7 +26,13 @@ pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
 }
 
 /// The same to the cluster of a context, where one is named; and which one it is. The client's default namespace is the context's.
-#[expect(clippy::unused_async, reason = "so that nobody calls it outside a runtime, which the client needs")]
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::unused_async,
+        reason = "so that nobody calls it outside a runtime, which the client needs"
+    )
+)]
 pub async fn connect_to(named: Named<'_>, environment: &Environment) -> anyhow::Result<(Client, Target)> {
     let Found { config, target } = kubeconfig::find(named, environment)?;
     tracing::info!(

@@ -16,7 +16,7 @@ use crate::template::agent::TemplateId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It has an agent.
-    Injected(Injected),
+    Injected(Box<Injected>),
     /// It asked, and did not get one: `reason: detail`.
     Skipped(String),
     /// It has none, and nobody said why: it did not ask, or no webhook answered.
@@ -59,7 +59,7 @@ pub type InForce = Result<Option<String>, String>;
 /// Reads a pod by what is in force.
 pub fn state(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> InForce) -> State {
     if let Some(injected) = injected(pod, in_force) {
-        return State::Injected(injected);
+        return State::Injected(Box::new(injected));
     }
     let asked = label(pod, names::INJECTED) == Some("false");
     match annotation(pod, names::SKIPPED).filter(|skipped| asked && !skipped.is_empty()) {

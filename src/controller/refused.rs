@@ -1,4 +1,5 @@
-//! Namespaces of a template where a write was refused, each with when it is tried again, whatever happens until then. PURE.
+//! Namespaces of a template where a write was refused, each with when it is tried again, whatever happens until then. IO: waits
+//! have a random part.
 //!
 //! Input: how writes ended, and the time. Output: which may be tried, when the next may, and what there is to tell.
 

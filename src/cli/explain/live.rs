@@ -26,7 +26,7 @@ use crate::cli::{UsageError, values};
 use crate::cluster::gaps::Gaps;
 use crate::cluster::reader::{Reader, Which};
 use crate::cluster::seen::{Resource, Seen, name, namespace, text};
-use crate::cluster::state::{Injected, State, anew, state};
+use crate::cluster::state::{State, anew, state};
 use crate::cluster::{kinds, owned};
 use crate::store::inventory::Inventory;
 use crate::template::agent::TemplateId;
@@ -100,11 +100,11 @@ async fn find(args: &Args, client: Client, kind: &str, named: &str, place: &str)
     };
     let mut config_maps = BTreeMap::new();
     for pod in &pods {
-        if let State::Injected(Injected { config_map, .. }) = state(pod, |_, _| Ok(None))
-            && !config_maps.contains_key(&config_map)
+        if let State::Injected(injected) = state(pod, |_, _| Ok(None))
+            && !config_maps.contains_key(&injected.config_map)
         {
-            let there = reader.get(&kinds::CONFIG_MAPS, Some(place), &config_map).await?;
-            config_maps.insert(config_map, there.map(|there| there.is_some()));
+            let there = reader.get(&kinds::CONFIG_MAPS, Some(place), &injected.config_map).await?;
+            config_maps.insert(injected.config_map, there.map(|there| there.is_some()));
         }
     }
     Ok(Found { object, pods, inventory, policy, gaps, config_maps, notes })
