@@ -169,7 +169,7 @@ async fn what_does_not_arrive_is_told(node: &Node) {
         ask(&node.plane, "admin", &["verify", "-n", "shop", "--grace=0s", "--query-url", &url])
     };
     let printed = verify();
-    let all = "0 missing, 0 down, 0 failing, 0 starting, 0 ended, 1 delivering\n";
+    let all = "0 missing, 0 down, 0 failing, 0 no-target, 0 starting, 0 ended, 1 delivering\n";
     assert_eq!((printed.code, &*printed.stdout), (0, all), "{printed:?}");
 
     let silent = template("shop/silent", &Receiver::silent(), "", "");
@@ -187,7 +187,7 @@ async fn what_does_not_arrive_is_told(node: &Node) {
     assert!(lines[0].ends_with("; template shop/silent"), "{printed:?}");
     let log = &lines[1..lines.len() - 1];
     assert!(log.len() == 5 && log.iter().all(|line| line.starts_with("          | time=")), "{printed:?}");
-    let sum = "1 missing, 0 down, 0 failing, 0 starting, 0 ended, 1 delivering";
+    let sum = "1 missing, 0 down, 0 failing, 0 no-target, 0 starting, 0 ended, 1 delivering";
     assert_eq!((printed.code, lines[lines.len() - 1]), (1, sum), "{printed:?}");
     for object in ["pod/mute", "prometheusagent/silent"] {
         node.kubectl(&["delete", object, "--namespace=shop"]).await;
