@@ -246,7 +246,7 @@ async fn after_a_downgrade_pods_of_the_newer_release_run_on_and_are_restarted_wh
          0 restarted, 0 left alone\n",
         newer()
     );
-    assert_eq!((refused.code, refused.stdout), (1, format!("{}{end}", plan_of_web())));
+    assert_eq!((refused.code, refused.stdout), (1, format!("{}{end}", plan_of_web(plane))));
     drop(webhook);
     cluster.kill(controller).await;
     let _webhook = registered(&cluster, Release::This).await;
@@ -265,7 +265,7 @@ async fn after_a_downgrade_pods_of_the_newer_release_run_on_and_are_restarted_wh
     let end = "shop Deployment/web: restarted; waiting for its rolling update\n\
         shop Deployment/web: complete: its pods are up to date\n\
         1 restarted, 0 left alone\n";
-    assert_eq!((run.code, run.stdout), (0, format!("{}{end}", plan_of_web())));
+    assert_eq!((run.code, run.stdout), (0, format!("{}{end}", plan_of_web(plane))));
     assert_eq!(version(&pod_of(plane, "web").await), Release::This.status());
 }
 
@@ -283,12 +283,18 @@ fn refusal() -> String {
     )
 }
 
+/// The first line of a plan.
+fn head(plane: &ControlPlane) -> String {
+    format!("cluster: context test, https://{}\n", plane.api.address)
+}
+
 /// The plan that this release makes, while `web` has a pod of the next one.
-fn plan_of_web() -> String {
+fn plan_of_web(plane: &ControlPlane) -> String {
     format!(
-        "NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n\
+        "{}NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n\
          shop\tDeployment/web\t1\t1\t0\trestart\n\
          {}1 to restart, 0 to restart once they are complete, 0 with the next run, 0 by hand\n",
+        head(plane),
         note(1)
     )
 }
@@ -359,9 +365,10 @@ async fn told_by_the_older(cluster: &Cluster) {
     );
     assert_eq!(asked(&["explain", "pod/next", "-n", "far"]), (0, explained));
     let planned = format!(
-        "NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n\
+        "{}NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n\
          far\tPod/next\t1\t1\t0\tby hand: nothing creates it again: delete it, and create it anew\n\
          {}0 to restart, 0 to restart once they are complete, 0 with the next run, 1 by hand\n",
+        head(plane),
         note(1)
     );
     assert_eq!(asked(&["rollout", "plan", "-n", "far"]), (0, planned));
@@ -399,7 +406,8 @@ fn told_by_the_newer(cluster: &Cluster, web: &str) {
     let expected = "NAMESPACE\tOWNER\tPODS\tOUTDATED\tWITHOUT-AGENT\tWHAT\n\
         shop\tPod/new\t1\t1\t0\tby hand: nothing creates it again: delete it, and create it anew\n\
         0 to restart, 0 to restart once they are complete, 0 with the next run, 1 by hand\n";
-    assert_eq!((planned.code, &*planned.stdout, &*planned.stderr), (0, expected, ""));
+    let expected = format!("{}{expected}", head(&cluster.plane));
+    assert_eq!((planned.code, planned.stdout, &*planned.stderr), (0, expected, ""));
     let status = asked(&["status", "-n", "shop"]);
     let expected = "NAMESPACE\tTEMPLATE\tRECONCILED\tAVAILABLE\tPODS\tUP-TO-DATE\tREADY\tNAMESPACES\n\
         shop\tone\tTrue\tTrue\t3\t1\t0\tshop\n";
