@@ -378,7 +378,7 @@ async fn told_by_the_older(cluster: &Cluster) {
     assert_eq!(asked(&["status", "-n", "far"]), (0, status.to_owned()));
     let verified = "starting  far/next: its phase is Pending; template shop/one\n\
         note: a newer promsidecar injected 1 of these pods; they are judged as the others\n\
-        0 missing, 0 down, 0 failing, 1 starting, 0 ended, 0 delivering\n";
+        0 missing, 0 down, 0 failing, 0 no-target, 1 starting, 0 ended, 0 delivering\n";
     let url = empty_receiver().await;
     assert_eq!(asked(&["verify", "-n", "far", "--query-url", &url]), (0, verified.to_owned()));
 }
