@@ -16,7 +16,7 @@ QUICK_TESTS := $(filter-out $(COMPONENT_TESTS) $(SLOW_TESTS) $(E2E_TESTS),$(TEST
 # `test` runs these groups side by side, JOBS at a time: most tests wait for a server. The files of a group run one after
 # another; there can be one node at a time. The control plane's are in two groups that take about as long as each other.
 JOBS := 3
-OUTAGES := $(addprefix control_plane_,certificate check controller outages rbac store upgrade)
+OUTAGES := $(addprefix control_plane_,certificate check controller outages rbac recovery store upgrade)
 CONTROL_PLANE := $(filter control_plane%,$(TESTS))
 AGENTS := $(filter agent%,$(TESTS)) labels monitors promtool supervisor
 # These run after the groups, alone: floods, deadlines, probes and memory that others would share.
