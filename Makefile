@@ -30,7 +30,7 @@ group-agents = $(call arguments,$(filter-out $(ALONE),$(AGENTS)))
 group-rest = --lib --bins $(call arguments,$(filter-out $(E2E_TESTS) $(CONTROL_PLANE) $(AGENTS) $(ALONE),$(TESTS)))
 group-doc = --doc
 group-alone = --bench '*' $(call arguments,$(ALONE))
-SIDE_BY_SIDE := $(if $(filter 0,$(E2E)),,group-node) group-outages group-control-plane group-agents group-rest group-doc
+SIDE_BY_SIDE := $(if $(filter 0,$(E2E)),,group-node) group-outages group-control-plane group-rest group-agents group-doc
 # What each group printed; it is shown when the group is done.
 LOGS := target/test-logs
 
