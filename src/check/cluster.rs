@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};
-use crate::cluster::seen::{Seen, annotation, label, list, name, some, text};
+use crate::cluster::seen::{Seen, annotation, is_ours, list, name, some, text};
 use crate::cluster::version::{KubernetesVersion, NATIVE_SIDECARS, native_sidecars};
 use crate::names;
 
@@ -84,9 +84,7 @@ fn judge_definition(Definition { name, version, required }: &Definition, object:
     // Whoever installs over ours by server-side apply leaves our label where it is.
     let whose = match annotation(object, names::OPERATOR_VERSION) {
         Some(version) => format!("prometheus-operator {version}"),
-        None if label(object, "app.kubernetes.io/name") == Some(names::MANAGER) => {
-            "promsidecar's own".to_owned()
-        }
+        None if is_ours(object) => "promsidecar's own".to_owned(),
         None => "somebody else's".to_owned(),
     };
     let has_status = served["subresources"].get("status").is_some();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::finding::{Check, Finding};
 use super::registration::{ENTRIES, entries};
-use crate::cluster::seen::{Resource, Seen, annotation, identity, label, list, name, some, text};
+use crate::cluster::seen::{Resource, Seen, annotation, identity, is_ours, label, list, name, some, text};
 use crate::names;
 
 /// Label of everything that is installed.
@@ -136,10 +136,6 @@ fn asking(left: &Left, check: &mut Check) {
 pub fn is_shared(own_namespace: &str, namespaces: &Seen<Vec<Value>>) -> bool {
     let mut own = namespaces.iter().flatten().filter(|object| name(object) == own_namespace);
     own.any(|object| !is_ours(object))
-}
-
-fn is_ours(object: &Value) -> bool {
-    INSTALLED.split_once('=').is_some_and(|(key, value)| label(object, key) == Some(value))
 }
 
 fn own_namespace(left: &Left, check: &mut Check) {

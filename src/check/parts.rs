@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};
-use crate::cluster::seen::{label, list, name, namespace, text};
+use crate::cluster::seen::{is_ours, list, name, namespace, text};
 use crate::manifest;
 use crate::names;
 use crate::release::PROGRAM;
@@ -22,10 +22,7 @@ const STALE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Our Deployments, of those that can be seen.
 pub fn ours<'a>(facts: &'a Facts) -> impl Iterator<Item = &'a Value> {
-    let ours = |object: &&'a Value| {
-        namespace(object) == facts.names.own_namespace
-            && label(object, "app.kubernetes.io/name") == Some(names::MANAGER)
-    };
+    let ours = |object: &&'a Value| namespace(object) == facts.names.own_namespace && is_ours(object);
     facts.deployments.iter().flatten().filter(ours)
 }
 

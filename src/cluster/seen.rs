@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::names;
+
 /// What was asked for, if the user may see it.
 pub type Seen<T> = Result<T, Forbidden>;
 
@@ -57,6 +59,11 @@ impl Resource {
             None => self.plural.to_owned(),
         }
     }
+}
+
+/// Whether an object is labelled as a part of promsidecar.
+pub fn is_ours(object: &Value) -> bool {
+    label(object, "app.kubernetes.io/name") == Some(names::MANAGER)
 }
 
 /// The text of a value; nothing where it is none.

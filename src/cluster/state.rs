@@ -26,16 +26,12 @@ pub enum State {
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injected {
-    /// The template that it came from.
-    pub template: TemplateId,
     /// What its status says.
     written: Written,
     /// Whether a pod that is created now would have the same.
     pub current: Current,
     /// Whether its container is ready.
     ready: bool,
-    /// The ConfigMap that it mounts.
-    pub config_map: String,
 }
 
 /// Whether an agent is the one that its template would give now.
@@ -81,19 +77,23 @@ fn injected(pod: &Value, in_force: impl Fn(&TemplateId, &str) -> InForce) -> Opt
         Ok(None) => Current::Gone,
         Err(why) => Current::Unknown(why),
     };
-    Some(Injected {
-        template: written.template.clone(),
-        current,
-        ready: container_status(pod, names::CONTAINER)["ready"] == true,
-        config_map: config_map_name(&written.template),
-        written,
-    })
+    Some(Injected { current, ready: container_status(pod, names::CONTAINER)["ready"] == true, written })
 }
 
 impl Injected {
+    /// The template that it came from.
+    pub const fn template(&self) -> &TemplateId {
+        &self.written.template
+    }
+
+    /// The ConfigMap that it mounts.
+    pub fn config_map(&self) -> String {
+        config_map_name(self.template())
+    }
+
     /// Whether a pod that gets the agent with this hash has the same.
     pub fn has(&self, template: &TemplateId, hash: &str) -> bool {
-        self.template == *template && self.written.hash == hash
+        self.written.template == *template && self.written.hash == hash
     }
 
     /// By which newer promsidecar it was injected, if it was.
@@ -102,7 +102,7 @@ impl Injected {
     }
 
     fn line(&self) -> String {
-        let Self { template, written, current, ready, .. } = self;
+        let Self { written, current, ready } = self;
         let ready = if *ready { "ready" } else { "not ready" };
         let current = match current {
             Current::Yes => "up to date".to_owned(),
@@ -112,9 +112,10 @@ impl Injected {
             Current::Unknown(why) => format!("cannot tell whether it is up to date, because {why}"),
         };
         if let Some(newer) = self.newer() {
+            let template = self.template();
             return format!("injected from {template} by {newer}; {ready}; {current}");
         }
-        let Written { generation, injector, mode, .. } = written;
+        let Written { template, generation, injector, mode, .. } = written;
         format!(
             "injected from {template} ({mode}), generation {generation}, by promsidecar {injector}; {ready}; {current}"
         )
@@ -138,7 +139,7 @@ impl State {
         match self {
             Self::Injected(injected) => json!({
                 "injected": true,
-                "template": injected.template.to_string(),
+                "template": injected.template().to_string(),
                 "generation": injected.written.generation,
                 "injector": injected.written.injector,
                 "newer": injected.written.is_newer(),
@@ -153,7 +154,7 @@ impl State {
                     Current::Unknown(why) => Some(why),
                     _ => None,
                 },
-                "configMap": injected.config_map,
+                "configMap": injected.config_map(),
                 "skipped": null,
             }),
             Self::Skipped(_) | Self::Without => {

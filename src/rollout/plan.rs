@@ -192,10 +192,10 @@ fn judge(cluster: Cluster<'_>, id: Id, object: Option<&Value>, pods: &[&Value]) 
                 };
                 outdated += usize::from(!is_current);
                 newer += usize::from(!is_current && injected.newer().is_some());
+                templates.insert(injected.template().clone());
                 if let Current::Unknown(why) = injected.current {
                     doubt.get_or_insert(why);
                 }
-                templates.insert(injected.template);
             }
             (_, Now::Agent(..)) => without += 1,
             _ => {}

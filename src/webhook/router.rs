@@ -155,7 +155,8 @@ impl App {
     }
 
     async fn answer(&self, body: &[u8], path: &str) -> Response {
-        let decide = || self.admit.admit(Entry::of_path(path), body);
+        let entry = Entry::of_path(path);
+        let decide = || self.admit.admit(entry, body);
         let mut answer = decide();
         if answer.missing().is_some()
             && let Some(changes) = self.admit.changes()

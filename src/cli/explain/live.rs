@@ -4,6 +4,7 @@
 //! the trace of `decide` for what would be done now.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -100,11 +101,10 @@ async fn find(args: &Args, client: Client, kind: &str, named: &str, place: &str)
     };
     let mut config_maps = BTreeMap::new();
     for pod in &pods {
-        if let State::Injected(injected) = state(pod, |_, _| Ok(None))
-            && !config_maps.contains_key(&injected.config_map)
-        {
-            let there = reader.get(&kinds::CONFIG_MAPS, Some(place), &injected.config_map).await?;
-            config_maps.insert(injected.config_map, there.map(|there| there.is_some()));
+        let State::Injected(injected) = state(pod, |_, _| Ok(None)) else { continue };
+        if let Entry::Vacant(unknown) = config_maps.entry(injected.config_map()) {
+            let there = reader.get(&kinds::CONFIG_MAPS, Some(place), unknown.key()).await?;
+            unknown.insert(there.map(|there| there.is_some()));
         }
     }
     Ok(Found { object, pods, inventory, policy, gaps, config_maps, notes })

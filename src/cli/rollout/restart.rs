@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{ROLLING, RunArgs};
 use crate::cluster::reader::Reader;
 use crate::cluster::seen::text;
-use crate::cluster::state::{Current, State, state};
+use crate::cluster::state::{State, state};
 use crate::rollout::plan::{Id, Owner};
 use crate::rollout::progress::{Progress, hindrance, makes_room, progress, restart};
 use crate::workload;
@@ -172,11 +172,8 @@ impl<'a> Restart<'a> {
             }
             return left(format!("a pod of it would be refused now: {said}"));
         }
-        let found = state(&answer.body, |_, _| Ok(Some(hash.clone())));
-        let why = match found {
-            State::Injected(found) if found.template == *template && found.current == Current::Yes => {
-                return Ok(Trial::Good);
-            }
+        let why = match state(&answer.body, |_, _| Ok(None)) {
+            State::Injected(found) if found.has(template, hash) => return Ok(Trial::Good),
             State::Injected(found) if found.newer().is_some() => format!(
                 "a pod of it would be injected by {}: use the program of that version",
                 found.newer().unwrap_or_default()
