@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use control_plane::controller::template;
 use control_plane::definitions::{agents, define};
 use control_plane::https::{get, tls, until};
 use control_plane::injector::{CONFIGURATIONS, asking_pod, pods};
@@ -95,13 +96,7 @@ fn lead(registration: &mut Value, addresses: [SocketAddr; 2], bundle: Option<&st
 }
 
 async fn claim(installation: &Installation) {
-    let template = json!({
-        "apiVersion": "monitoring.coreos.com/v1alpha1",
-        "kind": "PrometheusAgent",
-        "metadata": {"name": "one", "annotations": {(names::CONTROLLER_ID): "promsidecar"}},
-        "spec": {"remoteWrite": [{"url": "https://metrics.example.com/api/v1/write"}]},
-    });
-    installation.plane.api.create(&agents(&installation.app), &template).await;
+    installation.plane.api.create(&agents(&installation.app), &template("one")).await;
 }
 
 fn encoded(text: &str) -> String {

@@ -24,6 +24,7 @@ mod volume;
 use std::time::{Duration, Instant};
 
 use control_plane::ControlPlane;
+use control_plane::controller::template;
 use control_plane::definitions::{agents, define};
 use control_plane::https::{tls, until};
 use control_plane::injector::{CONFIGURATIONS, asking_pod, pods};
@@ -54,13 +55,7 @@ async fn installed(name: &str) -> (Installation, Balancer) {
         entry["clientConfig"] = json!({"url": format!("https://{}{path}", balancer.address)});
     }
     installation.plane.api.create(CONFIGURATIONS, &manifest).await;
-    let template = json!({
-        "apiVersion": "monitoring.coreos.com/v1alpha1",
-        "kind": "PrometheusAgent",
-        "metadata": {"name": "one", "annotations": {(names::CONTROLLER_ID): "promsidecar"}},
-        "spec": {"remoteWrite": [{"url": "https://metrics.example.com/api/v1/write"}]},
-    });
-    installation.plane.api.create(&agents(&installation.app), &template).await;
+    installation.plane.api.create(&agents(&installation.app), &template("one")).await;
     (installation, balancer)
 }
 
